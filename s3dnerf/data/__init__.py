@@ -1,0 +1,1 @@
+"""Data: from raw videos to shards, and from shards to batches of clips."""

@@ -1,0 +1,205 @@
+"""From shards to batches of clips."""
+from __future__ import annotations
+
+import json
+import random
+from functools import partial
+from pathlib import Path
+from typing import Iterator, Optional, Union
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+
+from s3dnerf import media
+from s3dnerf.data.shards import TrackedClip, decode_sample, read_people
+from s3dnerf.errors import DatasetError
+from s3dnerf.face import INNER_LIPS, mouth_opening
+from s3dnerf.geometry import project
+from s3dnerf.types import Cameras, Clip, Portrait
+
+LONG_CLIP = 40
+"""A clip gives one example for every so many frames, so that long clips are seen as often as many short ones."""
+
+
+class ClipDataModule(pl.LightningDataModule):
+    """Reads folders of shards as `s3dnerf prepare` or `s3dnerf synthesize` writes them.
+
+    Training draws shards with replacement, split over nodes and workers, with a fixed number of batches per epoch, so that
+    no process ever waits for another. Validation reads every clip once.
+
+    Args:
+        train: folder of training shards.
+        val: folder of validation shards; None does without.
+        frames: frames per example.
+        spacing: largest distance between neighbouring frames of an example; 1 takes consecutive frames.
+        batch_size: examples per batch.
+        steps_per_epoch: batches per epoch and process.
+        val_clips: at most so many validation clips; None takes all.
+        images: "all", "photo" (only the photo is decoded) or "none"; what is left out comes as tensors of size 0.
+        hard_pairs: share of examples whose photo has a more closed mouth than its frames, which are chosen open.
+        jitter: strength of the brightness, contrast and colour changes made alike to photo and frames.
+        speech_field: shard field of the speech features, "mel" or "aud".
+        workers: loader processes.
+        shuffle: clips that are held in memory to draw from.
+        seed: of the draws.
+    """
+
+    def __init__(self, train: Optional[str] = None, val: Optional[str] = None, frames: int = 4, spacing: int = 8,
+                 batch_size: int = 4, steps_per_epoch: int = 200, val_clips: Optional[int] = 16, images: str = "all",
+                 hard_pairs: float = 0.5, jitter: float = 0.2, speech_field: str = "mel", workers: int = 1,
+                 shuffle: int = 200, seed: int = 0):
+        super().__init__()
+        if images not in ("all", "photo", "none"):
+            raise DatasetError(f"found images={images!r}; expected all, photo or none")
+        self.train, self.val, self.batch_size, self.steps_per_epoch = train, val, batch_size, steps_per_epoch
+        self.val_clips, self.workers, self.shuffle, self.seed = val_clips, workers, shuffle, seed
+        self.training = partial(make_examples, frames=frames, spacing=spacing, images=images, hard_pairs=hard_pairs,
+                                jitter=jitter, speech_field=speech_field)
+        self.validation = partial(make_validation_example, frames=frames, images=images, speech_field=speech_field)
+
+    def train_dataloader(self):
+        import webdataset as wds
+
+        people = read_people(self.train)
+        dataset = wds.WebDataset(shard_paths(self.train), resampled=True, shardshuffle=False, seed=self.seed,
+                                 nodesplitter=wds.split_by_node, workersplitter=wds.split_by_worker)
+        dataset = dataset.shuffle(self.shuffle, seed=self.seed).compose(partial(self._examples, people=people))
+        dataset = dataset.batched(self.batch_size, collation_fn=Clip.stack, partial=False)
+        loader = wds.WebLoader(dataset, batch_size=None, num_workers=self.workers,
+                               persistent_workers=self.workers > 0, worker_init_fn=one_thread)
+        return loader.with_epoch(self.steps_per_epoch).with_length(self.steps_per_epoch)
+
+    def _examples(self, samples, people):
+        worker = torch.utils.data.get_worker_info()
+        draw = random.Random(f"{self.seed} {worker.id if worker else 0} {torch.initial_seed()}")
+        for sample in samples:
+            yield from self.training(sample, people, draw)
+
+    def val_dataloader(self):
+        if self.val is None:
+            return []
+        import webdataset as wds
+
+        people = read_people(self.val)
+        dataset = wds.WebDataset(shard_paths(self.val), shardshuffle=False, nodesplitter=wds.split_by_node,
+                                 workersplitter=wds.split_by_worker, empty_check=False)
+        dataset = dataset.map(lambda sample: self.validation(sample, people))
+        if self.val_clips is not None:
+            dataset = dataset.slice(self.val_clips)
+        return wds.WebLoader(dataset.batched(1, collation_fn=Clip.stack), batch_size=None, num_workers=0)
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+
+def one_thread(_worker: int) -> None:
+    """Loader processes leave the cores to the model."""
+    torch.set_num_threads(1)
+
+
+def shard_paths(folder: Optional[str]) -> list[str]:
+    """The shards of a folder, in order; DatasetError if there are none."""
+    paths = sorted(str(path) for path in Path(folder or "").glob("*.tar"))
+    if not folder or not paths:
+        raise DatasetError(f"no shards (*.tar) in {folder}; make some with `s3dnerf prepare` or `s3dnerf synthesize`")
+    return paths
+
+
+def make_examples(sample: dict, people: dict[str, np.ndarray], draw: random.Random, *, frames: int, spacing: int,
+                  images: str, hard_pairs: float, jitter: float, speech_field: str) -> Iterator[Clip]:
+    """Training examples of one shard sample: a photo and `frames` frames in order, drawn at random."""
+    total = json.loads(sample["json"])["n_frames"]
+    mesh = read_array(sample["mesh.npy"])
+    opening = mouth_opening(torch.from_numpy(mesh)).numpy()
+    for _ in range(max(1, round(total / LONG_CLIP))):
+        if total < frames:
+            return
+        step = draw.randint(1, max(1, min(spacing, total // frames)))
+        starts = range(total - (frames - 1) * step)
+        if draw.random() < hard_pairs:
+            photo = int(draw.choice(np.argsort(opening)[: max(1, total // 4)]))
+            start = max(draw.sample(starts, min(4, len(starts))), key=lambda s: opening[s:s + frames * step:step].max())
+        else:
+            photo, start = draw.randrange(total), draw.choice(starts)
+        chosen = [start + step * i for i in range(frames)]
+        clip = make_clip(sample, people, chosen, photo, images, speech_field)
+        yield jitter_colours(clip, jitter, draw) if jitter and images == "all" else clip
+
+
+def make_validation_example(sample: dict, people: dict[str, np.ndarray], *, frames: int, images: str,
+                            speech_field: str) -> Clip:
+    """The first frame as the photo, and `frames` frames spread evenly over the clip."""
+    total = json.loads(sample["json"])["n_frames"]
+    chosen = [int(x) for x in np.linspace(0, total - 1, frames).round()]
+    return make_clip(sample, people, chosen, 0, images, speech_field)
+
+
+def make_clip(sample: dict, people: dict[str, np.ndarray], chosen: list[int], photo: int, images: str,
+              speech_field: str) -> Clip:
+    """The record of one example [no batch size] from a shard sample; decodes only the frames that it needs."""
+    wanted = {"all": chosen + [photo], "photo": [photo], "none": []}[images]
+    tracked = decode_sample(sample, frames=wanted)
+    pictures = torch.from_numpy(tracked.frames).permute(0, 3, 1, 2).float() / 255
+    size = tracked.info["size"]
+    cameras = read_cameras(tracked.cameras, size)
+    mesh = torch.from_numpy(tracked.mesh)
+    masks = torch.from_numpy(tracked.masks).float()
+    none = torch.zeros(0, 3, 0, 0)
+    head = F.interpolate(masks[photo:photo + 1, :1], size=(size, size), mode="bilinear", align_corners=False)[0]
+    portrait = Portrait(pictures[-1] if wanted else none[:, 0], head, cameras[photo], mesh[photo])
+    mel, speech = speech_windows(tracked, sample, speech_field, chosen)
+    return Clip(frames=pictures[:-1] if images == "all" else none, head=masks[chosen, :1],
+                mouth=mouth_masks(mesh[chosen], cameras[chosen], size), cameras=cameras[chosen], mesh=mesh[chosen],
+                speech=speech, mel=mel, mean_mesh=torch.from_numpy(people[tracked.info["person"]]),
+                portrait=portrait, keys=tracked.key)
+
+
+def speech_windows(tracked: TrackedClip, sample: dict, field: str, chosen: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-mel windows [T, 80, 40] and speech features [T, C, W] around the chosen frames."""
+    mel = torch.from_numpy(read_array(sample["mel.npy"])).float()
+    windows = media.mel_windows(mel, len(tracked.cameras))[chosen]
+    if field == "mel":
+        return windows, windows
+    if f"{field}.npy" not in sample:
+        raise DatasetError(f"clip {tracked.key} has no field {field}.npy; prepare the shards with those speech features")
+    features = F.pad(torch.from_numpy(read_array(sample[f"{field}.npy"])).float(), (7, 8))
+    return windows, torch.stack([features[:, 2 * t:2 * t + 16] for t in chosen])
+
+
+def mouth_masks(mesh: torch.Tensor, cameras: Cameras, size: int) -> torch.Tensor:
+    """[T, 1, size, size] in {0, 1}: the polygon of the inner lips of landmarks [T, 478, 3]."""
+    import cv2
+
+    corners = project(mesh[:, list(INNER_LIPS)], cameras)[0].numpy()
+    masks = np.zeros((len(mesh), size, size), np.uint8)
+    for mask, polygon in zip(masks, corners):
+        cv2.fillPoly(mask, [np.round((polygon - 0.5) * 16).astype(np.int32)], 1, shift=4)
+    return torch.from_numpy(masks).float()[:, None]
+
+
+def jitter_colours(clip: Clip, strength: float, draw: random.Random) -> Clip:
+    """The same random brightness, contrast and colour cast on photo and frames."""
+    import dataclasses
+
+    gain = torch.tensor([draw.uniform(1 - strength, 1 + strength) * draw.uniform(1 - strength / 3, 1 + strength / 3)
+                         for _ in range(3)])[:, None, None]
+    shift = draw.uniform(-strength / 3, strength / 3)
+    change = lambda image: (image * gain + shift).clamp(0, 1)
+    portrait = dataclasses.replace(clip.portrait, image=change(clip.portrait.image))
+    return dataclasses.replace(clip, frames=change(clip.frames), portrait=portrait)
+
+
+def read_cameras(rows: np.ndarray, size: int) -> Cameras:
+    """Cameras [T] of shard rows [T, 25] for images of `size` pixels."""
+    rows = torch.from_numpy(rows)
+    scale = torch.tensor([[size], [size], [1.0]])
+    return Cameras(rows[:, :16].unflatten(1, (4, 4)), rows[:, 16:].unflatten(1, (3, 3)) * scale)
+
+
+def read_array(value: Union[bytes, np.ndarray]) -> np.ndarray:
+    """A NumPy array from a shard field."""
+    import io
+
+    return value if isinstance(value, np.ndarray) else np.load(io.BytesIO(value))

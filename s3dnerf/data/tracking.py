@@ -1,0 +1,365 @@
+"""Face tracking: landmarks, head pose, masks and the crop of a photo or of a video."""
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Iterable, Iterator, Optional
+
+import numpy as np
+import torch
+
+from s3dnerf.errors import DependencyError, InputError
+from s3dnerf.face import CROP_EXTENT, EYE_CORNERS, FACE_OVAL, INNER_LIPS, RIGID, metric_face
+from s3dnerf.geometry import project, unproject
+from s3dnerf.types import Cameras, Portrait
+
+FOCAL = 4.0
+"""focal length of a photo, in sides of its crop"""
+FOCALS = (2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
+"""focal lengths that are tried for a video"""
+FLAT = 0.02
+"""a focal length must lower the reprojection error by this share to be preferred to `FOCAL`"""
+MAX_YAW = 45.0
+"""degrees"""
+MAX_ERROR = 6.0
+"""reprojection error, percent of the eye distance: the 99th percentile of the development clips is 5.0"""
+MIN_EYES = 24.0
+"""eye distance in pixels below which a clip is refused; a photo needs MIN_EYES_PHOTO"""
+MIN_EYES_PHOTO = 32.0
+MAX_GAP = 3
+"""frames without a face that are bridged"""
+HEAD_CENTRE, HEAD_RADII = (0.0, -0.28, 0.15), (1.15, 1.45, 1.2)
+"""ellipsoid, head frame, that holds face, hair and ears and ends above the shoulders"""
+DETECTION_SIDE = 512
+"""smaller frames are enlarged, up to twice, before faces are looked for"""
+SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16
+
+
+@dataclass(frozen=True)
+class CropBox:
+    """The square around a head, in pixels of the picture it was cut from."""
+
+    left: float
+    top: float
+    side: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """A face followed through T frames of one picture size; cameras are in pixels of the whole picture."""
+
+    landmarks: np.ndarray
+    """[T, 478, 2] pixels"""
+    rotations: np.ndarray
+    """[T, 3, 3] head to camera"""
+    translations: np.ndarray
+    """[T, 3] head to camera, head units"""
+    focal: float
+    """pixels"""
+    size: tuple[int, int]
+    """height and width of the picture"""
+    error: np.ndarray
+    """[T] mean distance of the rigid landmarks to the metric face's, percent of the eye distance"""
+
+    @property
+    def yaw(self) -> np.ndarray:
+        """[T] degrees, positive towards the viewer's right."""
+        return np.degrees(np.arcsin(np.clip(-self.rotations[:, 2, 0], -1, 1)))
+
+    @property
+    def unit(self) -> np.ndarray:
+        """[T] pixels per head unit."""
+        return self.focal / self.translations[:, 2]
+
+    def cameras(self, box: Optional[CropBox] = None, size: int = 1) -> Cameras:
+        """Cameras [T] in pixels of the picture, or of a crop resampled to `size`."""
+        pose = np.tile(np.eye(4), (len(self.error), 1, 1))
+        pose[:, :3, :3] = self.rotations.transpose(0, 2, 1)
+        pose[:, :3, 3] = -(pose[:, :3, :3] @ self.translations[..., None])[..., 0]
+        height, width = self.size
+        intrinsics = np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]])
+        if box is not None:
+            intrinsics[:2, 2] -= box.left, box.top
+            intrinsics[:2] *= size / box.side
+        as_tensor = lambda x: torch.from_numpy(np.ascontiguousarray(x)).float()
+        return Cameras(as_tensor(pose), as_tensor(np.tile(intrinsics, (len(pose), 1, 1))))
+
+    def mesh(self) -> np.ndarray:
+        """[T, 478, 3] the observed landmarks in the head frame, at the depth that the metric face has there."""
+        cameras = self.cameras()
+        face = torch.from_numpy(metric_face()).expand(len(self.error), -1, -1)
+        depth = project(face, cameras)[1]
+        return unproject(torch.from_numpy(self.landmarks).float(), depth, cameras).numpy()
+
+    def crop_box(self) -> CropBox:
+        """The square around the head of the first frame."""
+        unit = float(self.unit[0])
+        height, width = self.size
+        centre = self.translations[0, :2] * unit + np.array([width, height]) / 2
+        side = CROP_EXTENT * unit
+        return CropBox(float(centre[0] - side / 2), float(centre[1] - side / 2), side)
+
+
+class FaceTracker:
+    """Finds and follows a face with MediaPipe's face mesh, and separates head, torso and background.
+
+    Landmarks are taken as they are (lips must not be damped); the head's pose is smoothed over five frames.
+    """
+
+    def track(self, frames: Iterable[np.ndarray]) -> Track:
+        """Follows the largest face through frames [H, W, 3] uint8, which are looked at one by one and not kept.
+
+        InputError if a face is missing for more than 3 frames in a row.
+        """
+        found, size = [], None
+        with _face_mesh(still=False) as mesh:
+            for frame in frames:
+                size = frame.shape[:2]
+                found.append(_largest(_faces(mesh, frame))[0])
+        if not found:
+            raise InputError("the video has no frames; give a video of a face")
+        landmarks = _bridge(found)
+        focal, rotations, translations = fit_pose(landmarks, size)
+        rotations, translations = smooth_pose(rotations, translations)
+        return _measured(landmarks, rotations, translations, focal, size)
+
+    def portrait(self, image: np.ndarray, size: int = 256) -> tuple[Portrait, CropBox, list[str]]:
+        """The largest face of a photo [H, W, 3] uint8 as a portrait, where it was cut from, and remarks for the user.
+
+        InputError if there is no face, or it is too small or turned away by more than 45 degrees.
+        """
+        with _face_mesh(still=True) as mesh:
+            faces = _faces(mesh, image) or _faces(mesh, image, enlarge=3.0)
+        if not faces:
+            raise InputError("no face was found in the photo; use a sharp, frontal photo in which the face fills a third")
+        landmarks, others = _largest(faces)
+        remarks = [f"found {others + 1} faces, took the largest"] if others else []
+        focal, rotations, translations = fit_pose(landmarks[None], image.shape[:2], focals=(FOCAL,))
+        track = _measured(landmarks[None], rotations, translations, focal, image.shape[:2])
+        if track.unit[0] < MIN_EYES_PHOTO:
+            raise InputError(f"the face is too small: {track.unit[0]:.0f} pixels between the eyes' outer corners; expected "
+                             f"{MIN_EYES_PHOTO:.0f} or more: use a larger photo or a closer crop")
+        if abs(track.yaw[0]) > MAX_YAW:
+            raise InputError(f"the face is turned away by {abs(track.yaw[0]):.0f} degrees; expected at most {MAX_YAW:.0f}: "
+                             "use a photo that looks at the camera")
+        box = track.crop_box()
+        crop = cut(image[None], box, size)
+        head, _ = segment(crop, track, box, size)
+        picture = torch.from_numpy(crop[0]).permute(2, 0, 1).float() / 255
+        mask = torch.nn.functional.interpolate(torch.from_numpy(head).float()[None], size=(size, size), mode="bilinear",
+                                               align_corners=False)[0]
+        return Portrait(picture, mask, track.cameras(box, size)[0], torch.from_numpy(track.mesh()[0])), box, remarks
+
+
+def fit_pose(landmarks: np.ndarray, size: tuple[int, int],
+             focals: tuple[float, ...] = FOCALS) -> tuple[float, np.ndarray, np.ndarray]:
+    """Focal length (pixels), rotations [T, 3, 3] and translations [T, 3] (head to camera) of landmarks [T, 478, 2].
+
+    One focal length for all frames: the one of least reprojection error on some of them, `FOCAL` unless another is
+    clearly better. `focals` are in sides of the crop, which is `CROP_EXTENT` eye distances.
+    """
+    side = CROP_EXTENT * float(np.median(np.linalg.norm(np.diff(landmarks[:, EYE_CORNERS], axis=1)[:, 0], axis=1)))
+    some = landmarks[:: max(1, len(landmarks) // 8)]
+    errors = {focal: reprojection_error(some, size, focal * side, *solve_pnp(some, size, focal * side)).mean()
+              for focal in focals} if len(focals) > 1 else {}
+    best = min(errors, key=errors.get) if errors else focals[0]
+    if errors and errors[best] > (1 - FLAT) * errors[FOCAL]:
+        best = FOCAL
+    return best * side, *solve_pnp(landmarks, size, best * side)
+
+
+def intrinsic_matrix(size: tuple[int, int], focal: float) -> np.ndarray:
+    """[3, 3] of a picture (height, width) whose optical axis meets its middle."""
+    return np.array([[focal, 0, size[1] / 2], [0, focal, size[0] / 2], [0, 0, 1]])
+
+
+def solve_pnp(landmarks: np.ndarray, size: tuple[int, int], focal: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations and translations that carry the metric face's rigid points onto landmarks [T, 478, 2], frame by frame."""
+    import cv2
+
+    points, camera = metric_face()[list(RIGID)].astype(np.float64), intrinsic_matrix(size, focal)
+    eyes = np.linalg.norm(landmarks[0, EYE_CORNERS[0]] - landmarks[0, EYE_CORNERS[1]])
+    middle = (landmarks[0, list(RIGID)].mean(0) - np.array(size[::-1]) / 2) / eyes
+    turn, shift = np.zeros((3, 1)), np.array([[middle[0]], [middle[1]], [focal / eyes]])
+    rotations, translations = [], []
+    for frame in np.ascontiguousarray(landmarks[:, list(RIGID)], np.float64):
+        _, turn, shift = cv2.solvePnP(points, frame, camera, None, turn.copy(), shift.copy(), True, cv2.SOLVEPNP_ITERATIVE)
+        rotations.append(cv2.Rodrigues(turn)[0])
+        translations.append(shift[:, 0])
+    return np.stack(rotations), np.stack(translations)
+
+
+def reprojection_error(landmarks: np.ndarray, size: tuple[int, int], focal: float, rotations: np.ndarray,
+                       translations: np.ndarray) -> np.ndarray:
+    """[T] mean distance of the projected rigid points to the landmarks, percent of the eye distance."""
+    points = metric_face()[list(RIGID)] @ rotations.transpose(0, 2, 1) + translations[:, None]
+    pixels = points[..., :2] / points[..., 2:] * focal + np.array(size[::-1]) / 2
+    distance = np.linalg.norm(pixels - landmarks[:, list(RIGID)], axis=-1).mean(1)
+    return 100 * distance / (focal / translations[:, 2])
+
+
+def smooth_pose(rotations: np.ndarray, translations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Poses [T] averaged over five frames; rotations are put back onto the rotation group."""
+
+    def smooth(values):
+        padded = np.pad(values, [(2, 2)] + [(0, 0)] * (values.ndim - 1), mode="edge")
+        return sum(weight * padded[i:i + len(values)] for i, weight in enumerate(SMOOTHING))
+
+    u, _, vt = np.linalg.svd(smooth(rotations))
+    return u @ vt, smooth(translations)
+
+
+def _measured(landmarks, rotations, translations, focal, size) -> Track:
+    error = reprojection_error(landmarks, size, focal, rotations, translations)
+    return Track(landmarks, rotations, translations, focal, tuple(size), error)
+
+
+def cut(frames: Iterable[np.ndarray], box: CropBox, size: int) -> np.ndarray:
+    """The crop [T, size, size, 3] of frames; beyond the picture its border is repeated."""
+    import cv2
+
+    scale = size / box.side
+    matrix = np.array([[scale, 0, (0.5 - box.left) * scale - 0.5], [0, scale, (0.5 - box.top) * scale - 0.5]])
+    crops = []
+    for frame in frames:
+        if scale < 0.8:  # warpAffine does not average over area
+            frame = cv2.GaussianBlur(frame, (0, 0), 0.45 / scale)
+        crops.append(cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
+    return np.stack(crops)
+
+
+def segment(crops: np.ndarray, track: Track, box: CropBox, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Head and torso masks [T, size / 4, size / 4] of crops [T, size, size, 3].
+
+    The head is what of the person lies inside the head's ellipsoid, and the face itself in any case.
+    """
+    import cv2
+
+    small = size // 4
+    outline = _ellipsoid_outline(track.cameras(box, size))
+    face = (track.landmarks[:, list(FACE_OVAL)] - (box.left, box.top)) * (size / box.side)
+    heads, torsos = [], []
+    reduce = lambda mask: cv2.resize(mask.astype(np.float32), (small, small), interpolation=cv2.INTER_AREA) > 0.5
+    with _selfie_segmentation() as segmentation:
+        for crop, ellipse, oval in zip(crops, outline, face):
+            person = reduce(segmentation.process(np.ascontiguousarray(crop)).segmentation_mask)
+            inner = cv2.dilate(_filled(oval, size), np.ones((7, 7), np.uint8))
+            head = (reduce(_filled(ellipse, size)) & person) | reduce(inner)
+            heads.append(head)
+            torsos.append(person & ~head)
+    return np.stack(heads), np.stack(torsos)
+
+
+def mouth_masks(landmarks: np.ndarray, box: CropBox, size: int) -> np.ndarray:
+    """[T, size / 4, size / 4] inside of the lips of landmarks [T, 478, 2] in pixels of the picture."""
+    import cv2
+
+    polygons = (landmarks[:, list(INNER_LIPS)] - (box.left, box.top)) * (size / box.side)
+    masks = []
+    for polygon in polygons:
+        mask = np.zeros((size, size), np.uint8)
+        cv2.fillPoly(mask, [np.round((polygon - 0.5) * 16).astype(np.int32)], 1, shift=4)
+        masks.append(cv2.resize(mask.astype(np.float32), (size // 4, size // 4), interpolation=cv2.INTER_AREA) > 0.5)
+    return np.stack(masks)
+
+
+def _filled(points: np.ndarray, size: int) -> np.ndarray:
+    import cv2
+
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(points).astype(np.int32)), 1)
+    return mask
+
+
+def _ellipsoid_outline(cameras: Cameras) -> np.ndarray:
+    """[T, 600, 2] pixels of points all over the head's ellipsoid."""
+    rank = np.arange(600) + 0.5
+    height, turn = 1 - 2 * rank / 600, np.pi * (1 + 5 ** 0.5) * rank
+    ring = np.sqrt(1 - height ** 2)
+    sphere = np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], 1)
+    points = torch.from_numpy(sphere * HEAD_RADII + HEAD_CENTRE).float()
+    return project(points.expand(len(cameras.intrinsics), -1, -1), cameras)[0].numpy()
+
+
+def _faces(mesh, image: np.ndarray, enlarge: float = 2.0) -> list[np.ndarray]:
+    """Landmarks [478, 2] in pixels of every face that is found."""
+    import cv2
+
+    height, width = image.shape[:2]
+    factor = min(enlarge, max(1.0, DETECTION_SIDE / max(height, width)))
+    if factor > 1:
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+    result = mesh.process(np.ascontiguousarray(image))
+    return [np.array([(point.x * width, point.y * height) for point in face.landmark])
+            for face in result.multi_face_landmarks or []]
+
+
+def _largest(faces: list[np.ndarray]) -> tuple[Optional[np.ndarray], int]:
+    """The face that covers most, and how many others there are."""
+    if not faces:
+        return None, 0
+    return max(faces, key=lambda face: np.prod(np.ptp(face, axis=0))), len(faces) - 1
+
+
+def _bridge(found: list[Optional[np.ndarray]]) -> np.ndarray:
+    """Landmarks [T, 478, 2] with short gaps interpolated; InputError for long ones."""
+    present = np.array([face is not None for face in found])
+    missing = longest_run(~present)
+    if missing > MAX_GAP or not present.any():
+        raise InputError(f"no face in {int((~present).sum())} of {len(found)} frames; use a video that shows one face "
+                         "throughout")
+    times = np.flatnonzero(present)
+    known = np.stack([face for face in found if face is not None]).reshape(len(times), -1)
+    every = np.arange(len(found))
+    right = np.clip(np.searchsorted(times, every), 1, max(1, len(times) - 1)) if len(times) > 1 else np.zeros(len(every), int)
+    left = np.maximum(right - 1, 0)
+    share = np.clip((every - times[left]) / np.maximum(times[right] - times[left], 1), 0, 1)[:, None]
+    return (known[left] * (1 - share) + known[right] * share).reshape(len(found), -1, 2)
+
+
+def longest_run(flags: np.ndarray) -> int:
+    """Length of the longest stretch of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Keeps what libraries write straight to the terminal from being seen; Python's own errors still raise."""
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
+
+
+@contextmanager
+def _solution(module: str, name: str, **options):
+    """A MediaPipe solution, silent, closed at the end."""
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet_stderr():
+        try:
+            import mediapipe
+        except ImportError as error:
+            raise DependencyError(f"face tracking needs mediapipe 0.10.21 ({error}); run `pip install mediapipe==0.10.21`") \
+                from None
+        solution = getattr(getattr(mediapipe.solutions, module), name)(**options)
+        solution.process(np.zeros((64, 64, 3), np.uint8))  # the graph starts, and logs, at the first frame
+        try:
+            yield solution
+        finally:
+            solution.close()
+
+
+def _face_mesh(still: bool):
+    return _solution("face_mesh", "FaceMesh", static_image_mode=still, refine_landmarks=True, max_num_faces=4 if still else 1,
+                     min_detection_confidence=0.4, min_tracking_confidence=0.4)
+
+
+def _selfie_segmentation():
+    return _solution("selfie_segmentation", "SelfieSegmentation", model_selection=0)

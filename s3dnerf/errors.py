@@ -1,0 +1,25 @@
+"""Errors that a user can do something about.
+
+Every message is one line: what was found, what was expected, and what helps. The command line prints it on stderr
+and ends with status 2; Python callers catch `S3DNeRFError`.
+"""
+
+
+class S3DNeRFError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InputError(S3DNeRFError):
+    """A photo, recording, video or option that cannot be used as it is."""
+
+
+class DatasetError(S3DNeRFError):
+    """Shards or a manifest that are missing, empty or of another format."""
+
+
+class CheckpointError(S3DNeRFError):
+    """Weights that are unknown, incomplete or of another version."""
+
+
+class DependencyError(S3DNeRFError):
+    """An optional package or network that is not installed."""

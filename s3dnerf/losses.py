@@ -1,0 +1,156 @@
+"""What training asks of a rendering. Terms are means; `Objective` weighs and names them."""
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from s3dnerf.face import LIPS, MOVING
+from s3dnerf.geometry import project
+from s3dnerf.types import Cameras, Clip, Rendering, Window
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Weights of the terms of the loss; a term of weight 0 is not computed.
+
+    Args:
+        photometric: L1 of the final frames, the mouth weighed `lips` times.
+        edges: L1 of the finite differences of the final frames, weighed the same way.
+        raw: L1 of the volume-rendered colour, fine and coarse pass.
+        warped: L1 of the looked-up photo outside the mouth.
+        opacity: squared error of opacity against the head mask.
+        inside: cross entropy of the inside-of-the-mouth map against the inner lips.
+        flow: L1 of the rendered source coordinate at landmarks against where the photo has them.
+        depth: L1 of the rendered depth at landmarks against the tracked face's, head units.
+        offset: error of the deformation at tracked landmarks (`systems.motion.landmark_errors`), head units.
+        gate: cross entropy of the inside of the mouth at points around the lips, without rendering.
+        stillness: mean region score above the brows.
+        deformation: mean squared offset (the paper's term).
+        lip_sync: 1 - cosine of the lip discriminator.
+        perceptual: LPIPS, or feature matching; needs its network.
+        lips: factor on pixels of the mouth box.
+    """
+
+    photometric: float = 1.0
+    edges: float = 1.0
+    raw: float = 0.3
+    warped: float = 0.3
+    opacity: float = 0.3
+    inside: float = 0.2
+    flow: float = 2.0
+    depth: float = 0.2
+    offset: float = 1.0
+    gate: float = 0.1
+    stillness: float = 0.02
+    deformation: float = 0.0
+    lip_sync: float = 0.0
+    perceptual: float = 0.0
+    lips: float = 8.0
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of named terms."""
+        return sum(getattr(self, name) * value for name, value in terms.items())
+
+    def wants(self, name: str) -> bool:
+        """Whether a term has any weight."""
+        return getattr(self, name) != 0
+
+
+def crop(images: Tensor, window: Window) -> Tensor:
+    """The window of images [B, T, C, H, W]; corners are rounded down to whole pixels."""
+    corners = zip(window.top.long().tolist(), window.left.long().tolist())
+    return torch.stack([image[..., top:top + window.height, left:left + window.width]
+                        for image, (top, left) in zip(images, corners)])
+
+
+def reduced(images: Tensor, height: int, width: int) -> Tensor:
+    """Images [B, T, C, H, W] averaged down to `height` x `width`."""
+    return F.interpolate(images.flatten(0, 1), size=(height, width), mode="area").unflatten(0, images.shape[:2])
+
+
+def landmark_pixels(mesh: Tensor, cameras: Cameras, window: Window) -> Tensor:
+    """Landmarks [B, T, N, 3] in pixels of the window, [B, T, N, 2]."""
+    corner = torch.stack([window.left, window.top], -1)[:, None, None]
+    return project(mesh, cameras)[0] - corner
+
+
+def lip_weights(lips: Tensor, window: Window, factor: float) -> Tensor:
+    """[B, T, 1, H, W]: `factor` in the box around the lips (landmarks [B, T, N, 2], pixels of the window), 1 elsewhere."""
+    low, high = lips.amin(2), lips.amax(2)
+    margin = 0.25 * (high - low).amax(-1, keepdim=True)
+    low, high = low - margin, high + margin
+    y = torch.arange(window.height, device=lips.device)[:, None] + 0.5
+    x = torch.arange(window.width, device=lips.device)[None] + 0.5
+    edge = lambda values: values[..., None, None]
+    box = (x > edge(low[..., 0])) & (x < edge(high[..., 0])) & (y > edge(low[..., 1])) & (y < edge(high[..., 1]))
+    return (1 + (factor - 1) * box.float())[:, :, None]
+
+
+def at_landmarks(maps: Tensor, pixels: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    """Maps [B, T, C, h, w] of a window read at pixels [B, T, N, 2] of it, and which of them, [B, T, N, 1], lie inside it."""
+    places = pixels * pixels.new_tensor([2 / window.width, 2 / window.height]) - 1
+    read = F.grid_sample(maps.flatten(0, 1), places.flatten(0, 1)[:, :, None], align_corners=False)
+    read = read.squeeze(-1).transpose(1, 2).unflatten(0, maps.shape[:2])
+    return read, (places.abs() < 0.95).all(-1, keepdim=True).float()
+
+
+def weighted(error: Tensor, weights: Tensor) -> Tensor:
+    """Mean of `error`, weighted; `weights` broadcasts over channels."""
+    return (error * weights).sum() / (weights.sum() * (error.numel() / weights.numel())).clamp_min(1e-6)
+
+
+def edge_error(image: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Weighted L1 between finite differences along x and along y."""
+    across = lambda x: x[..., :, 1:] - x[..., :, :-1]
+    down = lambda x: x[..., 1:, :] - x[..., :-1, :]
+    return (weighted((across(image) - across(target)).abs(), weights[..., :, 1:])
+            + weighted((down(image) - down(target)).abs(), weights[..., 1:, :]))
+
+
+def rendering_terms(rendering: Rendering, clip: Clip, window: Window, objective: Objective) -> dict[str, Tensor]:
+    """The terms that compare a rendered window with the recording; those of weight 0 are left out."""
+    small = rendering.raw.shape[-2:]
+    frames, mouth = crop(clip.frames, window), crop(clip.mouth, window)
+    pixels = landmark_pixels(clip.mesh, clip.cameras, window)
+    weights = lip_weights(pixels[:, :, list(LIPS)], window, objective.lips)
+    small_frames, small_weights = reduced(frames, *small), reduced(weights, *small)
+    head = reduced(crop(F.interpolate(clip.head.flatten(0, 1), size=clip.frames.shape[-2:], mode="bilinear",
+                                      align_corners=False).unflatten(0, clip.head.shape[:2]), window), *small)
+    gate = rendering.inside.clamp(1e-4, 1 - 1e-4)
+    label = reduced(mouth, *small)
+    terms = {
+        "photometric": lambda: weighted((rendering.image - frames).abs(), weights),
+        "edges": lambda: edge_error(rendering.image, frames, weights),
+        "raw": lambda: weighted((rendering.raw - small_frames).abs() + (rendering.coarse - small_frames).abs(), small_weights),
+        "warped": lambda: weighted((rendering.warped - frames).abs(), weights * (1 - mouth)),
+        "opacity": lambda: ((rendering.opacity - head) ** 2).mean(),
+        "inside": lambda: weighted(-(1.5 * label * gate.log() + (1 - label) * (1 - gate).log()), small_weights),
+        "stillness": lambda: weighted(rendering.motion, above_brows(pixels, rendering, window)),
+    }
+    terms = {name: term() for name, term in terms.items() if objective.wants(name)}
+    if objective.wants("flow") or objective.wants("depth"):
+        terms |= landmark_terms(rendering, clip, pixels, window)
+    return {name: value for name, value in terms.items() if objective.wants(name)}
+
+
+def landmark_terms(rendering: Rendering, clip: Clip, pixels: Tensor, window: Window) -> dict[str, Tensor]:
+    """`flow` and `depth` at landmarks; moving landmarks count double for flow."""
+    size = clip.portrait.image.shape[-1]
+    goal = project(clip.portrait.mesh, clip.portrait.cameras)[0][:, None] * (2 / size) - 1
+    source, seen = at_landmarks(rendering.source, pixels, window)
+    importance = torch.ones(pixels.shape[2], 1, device=pixels.device)
+    importance[list(MOVING)] = 2.0
+    flow = weighted((source - goal).abs(), seen * importance)
+    length = (clip.mesh - clip.cameras.camera_to_world[..., None, :3, 3]).norm(dim=-1, keepdim=True)
+    depth, _ = at_landmarks(rendering.depth, pixels, window)
+    return {"flow": flow, "depth": weighted((depth - length).abs().clamp_max(0.5), seen)}
+
+
+def above_brows(pixels: Tensor, rendering: Rendering, window: Window) -> Tensor:
+    """[B, T, 1, h, w]: 1 above the brows, where neither speech nor a blink has anything to move."""
+    height, width = rendering.motion.shape[-2:]
+    y = (torch.arange(height, device=pixels.device) + 0.5) * (window.height / height)
+    return (y[:, None] < pixels[..., 9, 1][..., None, None]).float().expand(*pixels.shape[:2], height, width)[:, :, None]

@@ -1,0 +1,1 @@
+"""Wholes: parts assembled into models that turn a portrait, motion and cameras into frames."""

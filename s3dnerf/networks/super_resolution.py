@@ -1,0 +1,54 @@
+"""From the rendered feature map and the warped photo to the final frame."""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s3dnerf.networks.appearance import ResidualBlock
+
+
+class SuperResolution(nn.Module):
+    """Adds what is missing to the base image: the photo warped by the rendered source coordinate, with the rendered inside
+    of the mouth in place of the photo's.
+
+    It sees the rendered features, the base and the photo as it was, and works at a half and a quarter of the output's
+    resolution. It gets no speech: what moves must come through the field.
+
+    Args:
+        feature_channels: rendered feature channels.
+        coarse_width: channels at a quarter of the resolution.
+        fine_width: channels at half of it.
+    """
+
+    def __init__(self, feature_channels: int = 16, coarse_width: int = 48, fine_width: int = 32):
+        super().__init__()
+        self.enter = nn.Conv2d(feature_channels + 3, coarse_width, 3, padding=1)
+        self.coarse = ResidualBlock(coarse_width)
+        self.join = nn.Conv2d(coarse_width + 2 * 12 + 3, fine_width, 3, padding=1)
+        self.fine = ResidualBlock(fine_width)
+        self.leave = nn.Conv2d(fine_width, 12, 3, padding=1)
+        nn.init.normal_(self.leave.weight, std=1e-3)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, features: Tensor, inside: Tensor, opacity: Tensor, motion: Tensor, base: Tensor,
+                photo: Tensor) -> Tensor:
+        """Residual [N, 3, H, W] to be added to `base` [N, 3, H, W].
+
+        `features` [N, C, h, w], `inside`, `opacity` and `motion` [N, 1, h, w] as rendered; `photo` [N, 3, H, W] unwarped.
+        H and W must be multiples of 4.
+        """
+        height, width = base.shape[-2:]
+        rendered = torch.cat([features, inside, opacity, motion], 1)
+        x = self.coarse(self.enter(resize(rendered, height // 4, width // 4)))
+        maps = resize(torch.cat([inside, opacity, motion], 1), height // 2, width // 2)
+        pictures = F.pixel_unshuffle(torch.cat([base, photo], 1), 2)
+        x = torch.cat([resize(F.silu(x), height // 2, width // 2), pictures, maps], 1)
+        return F.pixel_shuffle(self.leave(F.silu(self.fine(self.join(x)))), 2)
+
+
+def resize(images: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear resize of [N, C, h, w]."""
+    if images.shape[-2:] == (height, width):
+        return images
+    return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)

@@ -1,0 +1,1 @@
+"""Rays and a field in, colours out. Knows nothing of faces, speech or networks."""

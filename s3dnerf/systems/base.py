@@ -1,0 +1,71 @@
+"""What all systems share: where they start from and how they are optimised."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import nn
+
+from s3dnerf.errors import CheckpointError
+
+
+class ModelSystem(pl.LightningModule):
+    """A Lightning module around `self.model`.
+
+    Args:
+        model: what is optimised.
+        optimizer: called with the parameters that are to be trained.
+        scheduler: called with the optimizer, stepped after every batch; None keeps the rate.
+        train_only: names of the model's parts that are trained; None trains all.
+        init_from: checkpoint to start from for each part of the model: {"": all of it, "speech": that child alone}. Later
+            entries overrule earlier ones.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: OptimizerCallable, scheduler: Optional[LRSchedulerCallable],
+                 train_only: Optional[list[str]], init_from: Optional[dict[str, str]]):
+        super().__init__()
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        for part, path in (init_from or {}).items():
+            load_part(model, part, path)
+        if train_only is not None:
+            parts = {name.split(".")[0] for name, _ in model.named_parameters()}
+            unknown = sorted(set(train_only) - parts)
+            if unknown:
+                raise CheckpointError(f"found train_only={unknown}; the model's parts are {', '.join(sorted(parts))}")
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name.split(".")[0] in train_only)
+
+    def configure_optimizers(self):
+        optimizer = self.optimizer([parameter for parameter in self.model.parameters() if parameter.requires_grad])
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Adds the model's class and arguments, so that the checkpoint rebuilds it without this system."""
+        checkpoint["model_description"] = {"class": type(self.model).__name__, "arguments": self.model.arguments}
+
+    def log_terms(self, stage: str, terms: dict[str, torch.Tensor], batch_size: int) -> None:
+        """Logs named figures as `stage/name`."""
+        for name, value in terms.items():
+            self.log(f"{stage}/{name}", value, batch_size=batch_size, on_step=stage == "train", on_epoch=stage != "train",
+                     sync_dist=stage != "train", prog_bar=name == "total")
+
+
+def load_part(model: nn.Module, part: str, path: str) -> None:
+    """Copies one child of the model, or with part "" all of it, from a training checkpoint."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"no checkpoint {path}; train one first, or correct init_from")
+    state = torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
+    prefix = "model." + (part + "." if part else "")
+    state = {name[len(prefix):]: value for name, value in state.items() if name.startswith(prefix)}
+    target = model.get_submodule(part) if part else model
+    if not state:
+        raise CheckpointError(f"{path} holds nothing for {part or 'the model'}; it was made by another system")
+    try:
+        target.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit this model: {str(error).splitlines()[1].strip()}") from None

@@ -1,0 +1,151 @@
+"""Training of everything that moves, without rendering: speech to lip code, and lip code to motion of landmarks."""
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from s3dnerf.face import LIPS, MOVING
+from s3dnerf.geometry import project
+from s3dnerf.metrics import correlation, spread_ratio
+from s3dnerf.models.one_shot import S3DNeRF
+from s3dnerf.systems.base import ModelSystem
+from s3dnerf.types import Appearance, Clip, Motion
+
+SILENCE = -4.0
+
+
+class MotionSystem(ModelSystem):
+    """Regresses the lip code from speech, and teaches the deformation field on tracked landmarks.
+
+    Photometric gradients of a mouth that moves by a pixel drown in those of pose and blur, and leave the mouth still;
+    landmarks say directly where every point was in the photo. No ray is cast, so a step takes milliseconds.
+
+    Args:
+        model: the talking head.
+        optimizer: see `ModelSystem`.
+        scheduler: see `ModelSystem`.
+        train_only: see `ModelSystem`.
+        init_from: see `ModelSystem`.
+        code: weight of the lip code's error; 0 needs no speech.
+        offset: weight of the landmarks' error; 0 needs no photo.
+        gate: weight of the cross entropy of the inside of the mouth.
+        face_share: share of steps that drive the field by tracked lips instead of speech.
+        silence: share of speech windows that are silenced, with a closed mouth as their target.
+        gate_points: points per frame at which the inside of the mouth is learned.
+    """
+
+    def __init__(self, model: S3DNeRF, optimizer: OptimizerCallable = torch.optim.Adam,
+                 scheduler: Optional[LRSchedulerCallable] = None, train_only: Optional[list[str]] = None,
+                 init_from: Optional[dict[str, str]] = None, code: float = 1.0, offset: float = 1.0, gate: float = 0.1,
+                 face_share: float = 0.7, silence: float = 0.1, gate_points: int = 200):
+        super().__init__(model, optimizer, scheduler, train_only, init_from)
+        self.save_hyperparameters()
+        self.weights = {"code": code, "offset": offset, "gate": gate}
+        self.face_share, self.silence, self.gate_points = face_share, silence, gate_points
+
+    def training_step(self, clip: Clip, _index: int) -> Tensor:
+        codes = self.model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
+        terms = {}
+        if self.weights["code"]:
+            terms["code"] = self.code_error(clip, codes[..., :-1])
+        if self.weights["offset"] or self.weights["gate"]:
+            terms |= self.motion_errors(clip, codes)
+        terms["total"] = sum(self.weights[name] * value for name, value in terms.items())
+        self.log_terms("train", terms, len(clip.keys))
+        return terms["total"]
+
+    def code_error(self, clip: Clip, target: Tensor) -> Tensor:
+        """Squared error of the lip code regressed from (disturbed) speech; strong components count more."""
+        windows, target = disturb(clip.speech).flatten(0, 1), target.flatten(0, 1)
+        closed = self.model.face_code.closing(clip.mean_mesh)[:, None].expand(-1, clip.speech.shape[1], -1).flatten(0, 1)
+        silent = torch.rand(len(windows), device=windows.device) < self.silence
+        noise = SILENCE + 0.3 * torch.rand_like(windows[silent])
+        windows[silent], target[silent] = noise, closed[silent][:, :target.shape[-1]]
+        _, code = self.model.speech(windows)
+        return ((code - target) ** 2 * self.importance(code)).mean()
+
+    def importance(self, code: Tensor) -> Tensor:
+        """Weights of the code's numbers, mean 1: the square root of what they move."""
+        spread = self.model.face_code.spread.sqrt()
+        return spread / spread.mean()
+
+    def motion_errors(self, clip: Clip, codes: Tensor) -> dict[str, Tensor]:
+        """Errors of the offset at tracked landmarks, and of the gate at points around the mouth."""
+        with torch.no_grad():
+            appearance = self.model.encode(clip.portrait)
+        if self.training and torch.rand(()) > self.face_share:
+            motion = self.model.drive(clip.speech, gain=1.0)
+        else:
+            motion = self.model.drive_face(codes)
+        return landmark_errors(self.model, appearance, motion, clip, self.gate_points)
+
+    def validation_step(self, clip: Clip, _index: int) -> None:
+        codes = self.model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
+        _, predicted = self.model.speech(clip.speech.flatten(0, 1))
+        terms = {}
+        for number in range(2):
+            truth, guess = codes[0, :, number], predicted[:, number]
+            terms |= {f"code{number}_correlation": correlation(guess, truth), f"code{number}_spread": spread_ratio(guess, truth)}
+        opening = lambda code: self.model.face_code.displacement(code)[..., [35, 25], 1].diff(dim=-1)[..., 0]
+        eyeless = torch.cat([predicted, predicted[:, :1] * 0], -1)
+        terms["opening_correlation"] = correlation(-opening(eyeless), -opening(codes[0]))
+        if self.weights["offset"]:
+            appearance = self.model.encode(clip.portrait)
+            for name, motion in (("face", self.model.drive_face(codes)), ("speech", self.model.drive(clip.speech, gain=1.0))):
+                terms |= {f"{name}_{key}": value for key, value in opening_probe(self.model, appearance, motion, clip).items()}
+        self.log_terms("val", terms, 1)
+
+
+def landmark_errors(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip,
+                    gate_points: int = 200) -> dict[str, Tensor]:
+    """`offset`: mean error of the deformation at the tracked landmarks that move, lips three times, head units; `gate`: see
+    `gate_error`."""
+    points = clip.mesh[:, :, list(MOVING)]
+    goal = clip.portrait.mesh[:, None, list(MOVING)] - points
+    error = (model.deform_points(appearance, motion, points).offset - goal).abs().mean(-1)
+    importance = torch.ones(len(MOVING), device=error.device)
+    importance[:len(LIPS)] = 3.0
+    return {"offset": (error * importance).mean(), "gate": gate_error(model, appearance, motion, clip, gate_points)}
+
+
+def gate_error(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip, count: int) -> Tensor:
+    """Cross entropy of inside-of-the-mouth at `count` random points around the surface of the lips."""
+    lips = clip.mesh[:, :, list(LIPS)]
+    low, high = lips.amin(2, keepdim=True), lips.amax(2, keepdim=True)
+    share = torch.rand(*clip.mesh.shape[:2], count, 3, device=lips.device)
+    points = low - 0.15 + (high - low + 0.3) * share
+    places = project(points, clip.cameras)[0] * (2 / clip.mouth.shape[-1]) - 1
+    label = F.grid_sample(clip.mouth.flatten(0, 1), places.flatten(0, 1)[:, :, None], align_corners=False)
+    label = label.squeeze(-1).transpose(1, 2).unflatten(0, clip.mesh.shape[:2])
+    moved = model.deform_points(appearance, motion, points)
+    gate = model.gate(appearance, points, points + moved.offset, moved.modulation).clamp(1e-4, 1 - 1e-4)
+    return -(1.5 * label * gate.log() + (1 - label) * (1 - gate).log()).mean()
+
+
+def opening_probe(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip) -> dict[str, Tensor]:
+    """How well the field opens the mouth: correlation and spread ratio of the opening that the offsets imply.
+
+    The query points are the inner lips' clip means, so that nothing of the true opening leaks in through them.
+    """
+    lids = clip.mesh[:, :, [13, 14]]
+    points = lids.mean(1, keepdim=True).expand_as(lids)
+    offset = model.deform_points(appearance, motion, points).offset[..., 1]
+    guess, truth = (offset[..., 0] - offset[..., 1])[0], (lids[..., 1, 1] - lids[..., 0, 1])[0]
+    return {"opening_correlation": correlation(guess, truth), "opening_spread": spread_ratio(guess, truth)}
+
+
+def disturb(speech: Tensor) -> Tensor:
+    """Speech features [B, T, C, W] with noise, a change of level, and one band and one stretch of time blanked."""
+    batch = speech.shape[0]
+    noisy = speech + 0.2 * torch.randn_like(speech) + 0.4 * torch.randn(batch, 1, 1, 1, device=speech.device)
+    channels, width = speech.shape[-2:]
+    rows = torch.arange(channels, device=speech.device)[:, None]
+    columns = torch.arange(width, device=speech.device)[None]
+    band = torch.randint(0, channels, (*speech.shape[:2], 1, 1), device=speech.device)
+    moment = torch.randint(0, width, (*speech.shape[:2], 1, 1), device=speech.device)
+    blank = ((rows - band).abs() < channels // 16) | ((columns - moment).abs() < width // 20)
+    return torch.where(blank, noisy.mean((-1, -2), keepdim=True), noisy)

@@ -1,0 +1,151 @@
+"""Training of the talking head on rendered frames."""
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from s3dnerf.face import LIPS
+from s3dnerf.losses import Objective, landmark_pixels, lip_weights, rendering_terms
+from s3dnerf.metrics import psnr
+from s3dnerf.models.hub import load_lip_sync
+from s3dnerf.models.one_shot import S3DNeRF
+from s3dnerf.networks.lip_sync import crop_lips
+from s3dnerf.systems.base import ModelSystem
+from s3dnerf.systems.motion import disturb, landmark_errors, opening_probe
+from s3dnerf.types import Clip, Motion, Rendering, Window
+
+
+class TalkingHeadSystem(ModelSystem):
+    """Optimises the talking head on windows of rendered frames.
+
+    Every step renders one kind of window: around the mouth, somewhere on the face, or the full frame with fewer rays.
+    Without speech (`face_share` of the steps) tracked lips drive the field, which teaches it to render the mouth that
+    is seen; with speech the same motion branch is driven through the regressed lip code.
+
+    Args:
+        model: the talking head.
+        objective: weights of the loss.
+        optimizer: see `ModelSystem`.
+        scheduler: see `ModelSystem`.
+        train_only: see `ModelSystem`.
+        init_from: see `ModelSystem`.
+        lip_sync: bundle or checkpoint of a trained lip discriminator; needed where `objective.lip_sync` is not 0.
+        face_share: share of steps that tracked lips drive.
+        lip_windows: share of steps that render a window around the mouth.
+        full_frames: share of steps that render the full frame; the rest renders a window anywhere.
+        window: side of a window, pixels; a multiple of 4.
+        full_stride: pixels per ray in full frames.
+        sync_warmup: steps over which the weight of the lip-sync term rises from 0.
+    """
+
+    def __init__(self, model: S3DNeRF, objective: Objective = Objective(), optimizer: OptimizerCallable = torch.optim.Adam,
+                 scheduler: Optional[LRSchedulerCallable] = None, train_only: Optional[list[str]] = None,
+                 init_from: Optional[dict[str, str]] = None, lip_sync: Optional[str] = None, face_share: float = 0.7,
+                 lip_windows: float = 0.6, full_frames: float = 0.2, window: int = 80, full_stride: int = 8,
+                 sync_warmup: int = 100):
+        super().__init__(model, optimizer, scheduler, train_only, init_from)
+        self.save_hyperparameters()
+        self.objective, self.face_share = objective, face_share
+        self.lip_windows, self.full_frames, self.window, self.full_stride = lip_windows, full_frames, window, full_stride
+        self.sync_warmup = sync_warmup
+        self.expert = load_lip_sync(lip_sync).requires_grad_(False) if objective.lip_sync else None
+
+    def training_step(self, clip: Clip, _index: int) -> Tensor:
+        window, stride, on_lips = self.choose_window(clip)
+        by_face = bool(torch.rand(()) < self.face_share)
+        appearance = self.model.encode(clip.portrait)
+        motion = self.drive(clip, by_face)
+        rendering = self.model.render(appearance, motion, clip.cameras, window, stride)
+        terms = rendering_terms(rendering, clip, window, self.objective)
+        if self.objective.wants("offset") or self.objective.wants("gate"):
+            errors = landmark_errors(self.model, appearance, motion, clip)
+            terms |= {name: value for name, value in errors.items() if self.objective.wants(name)}
+        if self.objective.wants("deformation"):
+            terms["deformation"] = (self.model.deform(appearance, motion).offset ** 2).mean()
+        if self.expert is not None and on_lips and not by_face:
+            ramp = min(1.0, (self.global_step + 1) / self.sync_warmup)
+            terms["lip_sync"] = ramp * self.sync_error(rendering, clip, window)
+        total = self.objective.total(terms)
+        self.log_terms("train", terms | {"total": total}, len(clip.keys))
+        return total
+
+    def drive(self, clip: Clip, by_face: bool) -> Motion:
+        """Motion of a clip from its tracked lips, or from its speech with the eyes still tracked."""
+        code = self.model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
+        if by_face:
+            return self.model.drive_face(code)
+        motion = self.model.drive(disturb(clip.speech) if self.training else clip.speech)
+        return Motion(torch.cat([motion.code[..., :-1], code[..., -1:]], -1), motion.tokens)
+
+    def choose_window(self, clip: Clip) -> tuple[Window, int, bool]:
+        """A window [B], the pixels per ray in it, and whether it was put around the mouth."""
+        size, side = clip.frames.shape[-1], min(self.window, clip.frames.shape[-1])
+        kind = torch.rand(()).item()
+        batch, device = len(clip.keys), clip.frames.device
+        if kind > 1 - self.full_frames or side == size:
+            zero = torch.zeros(batch, device=device)
+            return Window(zero, zero, size, size), self.full_stride, False
+        if kind < self.lip_windows:
+            whole = Window(torch.zeros(batch, device=device), torch.zeros(batch, device=device), size, size)
+            centre = landmark_pixels(clip.mesh, clip.cameras, whole)[:, :, list(LIPS)].mean((1, 2))
+            corner = centre - side / 2 + side * 0.1 * (2 * torch.rand(batch, 2, device=device) - 1)
+        else:
+            corner = torch.rand(batch, 2, device=device) * (size - side)
+        corner = corner.round().clamp(0, size - side)
+        return Window(corner[:, 0], corner[:, 1], side, side), self.model.stride, kind < self.lip_windows
+
+    def sync_error(self, rendering: Rendering, clip: Clip, window: Window) -> Tensor:
+        """1 - cosine between the rendered lips and the speech, by the frozen expert (S3D-NeRF, lip-sync loss)."""
+        lips = crop_lips(rendering.image, landmark_pixels(clip.mesh, clip.cameras, window))
+        return self.expert.distance(lips, clip.mel)
+
+    def on_train_start(self) -> None:
+        """Refuses to train where the first rendering is all opaque or all empty: it would never recover."""
+        model = self.model.eval()
+        with torch.no_grad():
+            clip = next(iter(self.trainer.train_dataloader)).to(self.device)
+            opacity = self.model.render(model.encode(clip.portrait), self.drive(clip, True), clip.cameras, stride=16).opacity
+        model.train()
+        share = float(opacity.mean())
+        self.print(f"mean opacity at the start: {share:.2f}")
+        if not 0.02 < share < 0.98:
+            raise RuntimeError(f"found a mean opacity of {share:.3f} at the start; expected 0.02 to 0.98: change the seed")
+
+    def validation_step(self, clip: Clip, _index: int) -> None:
+        appearance = self.model.encode(clip.portrait)
+        size = clip.frames.shape[-1]
+        zero = torch.zeros(1, device=clip.frames.device)
+        window = Window(zero, zero, size, size)
+        lips = landmark_pixels(clip.mesh, clip.cameras, window)[:, :, list(LIPS)]
+        box = lip_weights(lips, window, 2.0) - 1
+        still = clip.portrait.image[:, None].expand_as(clip.frames)
+        terms = {"still_lip_psnr": psnr(still, clip.frames, box)}
+        for name, by_face in (("face", True), ("speech", False)):
+            motion = self.drive(clip, by_face)
+            rendering = self.model.render(appearance, motion, clip.cameras, stride=self.full_stride)
+            figures = {"psnr": psnr(rendering.image, clip.frames), "lip_psnr": psnr(rendering.image, clip.frames, box),
+                       "warped_lip_psnr": psnr(rendering.warped, clip.frames, box)}
+            figures |= opening_probe(self.model, appearance, motion, clip)
+            figures |= self.region_figures(rendering, clip)
+            terms |= {f"{name}_{key}": value for key, value in figures.items()}
+        self.log_terms("val", terms, 1)
+
+    def region_figures(self, rendering: Rendering, clip: Clip) -> dict[str, Tensor]:
+        """Overlap of the inside-of-the-mouth map with the inner lips, and mean opacity."""
+        label = crop_mean(clip.mouth, rendering.inside.shape[-1])
+        both = torch.minimum(rendering.inside, label).sum()
+        return {"inside_iou": both / torch.maximum(rendering.inside, label).sum().clamp_min(1e-6),
+                "opacity": rendering.opacity.mean()}
+
+    test_step = validation_step
+
+    def predict_step(self, clip: Clip, _index: int) -> Rendering:
+        return self.model(clip)
+
+
+def crop_mean(maps: Tensor, size: int) -> Tensor:
+    """Maps [B, T, 1, H, H] averaged down to `size`."""
+    return torch.nn.functional.adaptive_avg_pool2d(maps.flatten(0, 1), size).unflatten(0, maps.shape[:2])

@@ -1,0 +1,250 @@
+"""The records that flow through the package, and the conventions that they keep.
+
+* Images are RGB float32 in [0, 1], channels first. Speech is mono float32 in [-1, 1] at 16 kHz. Video is 25 fps.
+* Cameras are OpenCV (x right, y down, z forward), stored camera-to-world, intrinsics in pixels, pixel centres at +0.5.
+* The world is the *head frame*: origin inside the head, x to the viewer's right, y down, z away from the viewer of a
+  frontal face; one unit is the distance between the outer eye corners of the metric face. The head never moves in this
+  frame: head motion is camera motion.
+* Shapes: B batch, T frames, H x W pixels, R rays, S samples, C channels. `*` stands for any leading sizes.
+"""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """A frozen dataclass of tensors (or nested records) that share their leading sizes."""
+
+    def map(self, function):
+        """The same record with `function` applied to every tensor; fields that are None or plain stay as they are."""
+
+        def apply(value):
+            if isinstance(value, TensorRecord):
+                return value.map(function)
+            return function(value) if isinstance(value, Tensor) else value
+
+        return dataclasses.replace(self, **{f.name: apply(getattr(self, f.name)) for f in dataclasses.fields(self)})
+
+    def to(self, *args, **kwargs):
+        """Moves every tensor, as `Tensor.to` does (Lightning calls this for batches)."""
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self):
+        """Page-locks every tensor (the data loader calls this)."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
+    def __getitem__(self, index):
+        """Indexes the leading sizes of every tensor."""
+        return self.map(lambda tensor: tensor[index])
+
+    @classmethod
+    def stack(cls, records):
+        """A batch: records of equal shapes stacked along a new first size; None stays None, plain values become lists."""
+        first, values = records[0], {}
+        for field in dataclasses.fields(cls):
+            column = [getattr(record, field.name) for record in records]
+            value = getattr(first, field.name)
+            if isinstance(value, TensorRecord):
+                values[field.name] = type(value).stack(column)
+            elif isinstance(value, Tensor):
+                values[field.name] = torch.stack(column)
+            else:
+                values[field.name] = None if value is None else column
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Cameras(TensorRecord):
+    """Pinhole cameras."""
+
+    camera_to_world: Tensor
+    """[*, 4, 4] pose of the camera in the head frame."""
+    intrinsics: Tensor
+    """[*, 3, 3] in pixels of the image that they belong to."""
+
+    def resized(self, factor: float) -> "Cameras":
+        """The same cameras for images `factor` times as large."""
+        scale = self.intrinsics.new_tensor([[factor], [factor], [1.0]])
+        return Cameras(self.camera_to_world, self.intrinsics * scale)
+
+    def cropped(self, left: Tensor, top: Tensor) -> "Cameras":
+        """The same cameras for a window whose corner is at pixel (left, top), each [*]."""
+        intrinsics = self.intrinsics.clone()
+        intrinsics[..., 0, 2] -= left
+        intrinsics[..., 1, 2] -= top
+        return Cameras(self.camera_to_world, intrinsics)
+
+
+@dataclass(frozen=True)
+class Window(TensorRecord):
+    """A rectangle of a frame: what is rendered when not all of it is wanted."""
+
+    left: Tensor
+    """[B] pixels from the frame's left edge, whole numbers."""
+    top: Tensor
+    """[B] pixels from the frame's upper edge, whole numbers."""
+    height: int
+    """pixels, the same for the whole batch; a multiple of 4."""
+    width: int
+    """pixels, the same for the whole batch; a multiple of 4."""
+
+
+@dataclass(frozen=True)
+class Rays(TensorRecord):
+    """Rays in the head frame."""
+
+    origins: Tensor
+    """[*, R, 3]"""
+    directions: Tensor
+    """[*, R, 3] unit length."""
+    near: Tensor
+    """[*, R, 1] distance at which the head may begin."""
+    far: Tensor
+    """[*, R, 1] distance at which it has ended."""
+
+
+@dataclass(frozen=True)
+class Samples(TensorRecord):
+    """Intervals along rays: each sample stands for one interval and is evaluated at one point inside it."""
+
+    starts: Tensor
+    """[*, R, S, 1] distances, ascending."""
+    ends: Tensor
+    """[*, R, S, 1] distances; `ends[s] == starts[s + 1]`."""
+    middles: Tensor
+    """[*, R, S, 1] where the field is evaluated, starts <= middles <= ends."""
+
+
+@dataclass(frozen=True)
+class FieldSamples(TensorRecord):
+    """What a field says about points."""
+
+    density: Tensor
+    """[*, R, S, 1] non-negative, per unit of length."""
+    features: Tensor
+    """[*, R, S, C]; the first three are colour in [0, 1]."""
+    source: Tensor
+    """[*, R, S, 2] where the point lies in the source photo, in [-1, 1] across the photo (x right, y down)."""
+    inside: Tensor
+    """[*, R, S, 1] in [0, 1]: share of the point that is the inside of the mouth, which the photo may not show."""
+    motion: Tensor
+    """[*, R, S, 1] in [0, 1]: region score, how much the speech reaches this point."""
+
+
+@dataclass(frozen=True)
+class RayColours(TensorRecord):
+    """Field samples composited along rays."""
+
+    features: Tensor
+    """[*, R, C] weighted by opacity; the first three are colour."""
+    source: Tensor
+    """[*, R, 2] weighted by opacity."""
+    inside: Tensor
+    """[*, R, 1]"""
+    motion: Tensor
+    """[*, R, 1]"""
+    opacity: Tensor
+    """[*, R, 1] in [0, 1]."""
+    depth: Tensor
+    """[*, R, 1] expected distance along the ray, of the part that is not empty."""
+    weights: Tensor
+    """[*, R, S, 1]"""
+    samples: Samples
+    """the intervals that were composited."""
+
+
+@dataclass(frozen=True)
+class Portrait(TensorRecord):
+    """The single photo, cropped to a square around the head."""
+
+    image: Tensor
+    """[*, 3, H, W]"""
+    mask: Tensor
+    """[*, 1, H, W] in [0, 1]: head with hair, without torso."""
+    cameras: Cameras
+    """[*]"""
+    mesh: Tensor
+    """[*, 478, 3] face landmarks in the head frame."""
+
+
+@dataclass(frozen=True)
+class Motion(TensorRecord):
+    """What drives a face, frame by frame, whatever it came from (speech, or somebody's tracked lips)."""
+
+    code: Tensor
+    """[*, T, K] lip code (offset from the speaker's mean lips) and eye opening; see `face.FaceCode`."""
+    tokens: Tensor
+    """[*, T, 8, D] speech tokens, in time order around the frame."""
+
+
+@dataclass(frozen=True)
+class Appearance(TensorRecord):
+    """What the encoder knows about one identity; computed once, used for every frame."""
+
+    planes: tuple
+    """one tri-plane per scale, finest first, each [B, 3, C, h, w] (xy, xz, yz)."""
+    lattice: Tensor
+    """[B, G, D] fused features at the lattice points (see `CrossModalDeformationField`)."""
+    portrait: Portrait
+    """[B] the photo that it was made from."""
+    source_code: Tensor
+    """[B, K] absolute face code of the photo."""
+
+    def map(self, function):
+        planes = tuple(function(plane) for plane in self.planes)
+        return Appearance(planes, function(self.lattice), self.portrait.map(function), function(self.source_code))
+
+
+@dataclass(frozen=True)
+class Clip(TensorRecord):
+    """T consecutive frames of a person who speaks, and a photo of the same person."""
+
+    frames: Tensor
+    """[B, T, 3, H, W]"""
+    head: Tensor
+    """[B, T, 1, H/4, W/4] head mask in {0, 1}."""
+    mouth: Tensor
+    """[B, T, 1, H/4, W/4] inside of the lips in {0, 1}."""
+    cameras: Cameras
+    """[B, T]"""
+    mesh: Tensor
+    """[B, T, 478, 3] face landmarks in the head frame."""
+    speech: Tensor
+    """[B, T, C, W] speech features in a window centred on each frame (mel by default, then the same as `mel`)."""
+    mel: Tensor
+    """[B, T, 80, 40] log-mel window centred on each frame, for the lip-sync discriminator."""
+    mean_mesh: Tensor
+    """[B, 478, 3] the person's mean face over all clips."""
+    portrait: Portrait
+    """[B]"""
+    keys: list
+    """B clip names."""
+
+
+@dataclass(frozen=True)
+class Rendering(TensorRecord):
+    """Frames and what they were made of. h x w is the resolution of the rays."""
+
+    image: Tensor
+    """[B, T, 3, H, W] after super-resolution."""
+    warped: Tensor
+    """[B, T, 3, H, W] the photo looked up at the rendered source coordinate, before super-resolution."""
+    raw: Tensor
+    """[B, T, 3, h, w] volume-rendered colour of the fine pass, over the photo's background."""
+    coarse: Tensor
+    """[B, T, 3, h, w] the same of the coarse pass."""
+    opacity: Tensor
+    """[B, T, 1, h, w]"""
+    depth: Tensor
+    """[B, T, 1, h, w] distance from the camera, head units."""
+    source: Tensor
+    """[B, T, 2, h, w] where each pixel looks into the photo, in [-1, 1]."""
+    inside: Tensor
+    """[B, T, 1, h, w] inside of the mouth, in [0, 1]."""
+    motion: Tensor
+    """[B, T, 1, h, w] region score, in [0, 1]."""

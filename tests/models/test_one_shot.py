@@ -1,0 +1,198 @@
+"""The one-shot model: every part changes the picture, calls have no memory, cameras and identity matter."""
+import pytest
+import torch
+
+from s3dnerf.face import metric_face
+from s3dnerf.geometry import cast_rays, frontal_camera, orbit
+from s3dnerf.models.one_shot import S3DNeRF, border_fade
+from s3dnerf.types import Cameras, Motion, Portrait, Window
+
+SIZE, FRAMES = 64, 3
+
+
+def build(**options):
+    torch.manual_seed(0)
+    settings = dict(image_size=SIZE, encoder_channels=(8, 8, 8, 8), plane_channels=4, width=16, modulation_channels=6,
+                    lattice=(8, 8, 4), token_channels=8, coarse_samples=4, fine_samples=4, feature_channels=6,
+                    super_resolution_channels=(8, 8))
+    model = S3DNeRF(**(settings | options)).eval()
+    with torch.no_grad():  # what starts near zero is made to matter
+        model.deformation.out.weight.normal_(std=0.5)
+        model.radiance.features.weight.mul_(5)
+        model.speech.code[-1].weight.mul_(10)
+        if model.super_resolution is not None:
+            model.super_resolution.leave.weight.normal_(std=0.05)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+def portraits(batch=2):
+    torch.manual_seed(1)
+    camera = frontal_camera(SIZE)
+    cameras = Cameras(camera.camera_to_world.expand(batch, 4, 4), camera.intrinsics.expand(batch, 3, 3))
+    image = torch.nn.functional.interpolate(torch.rand(batch, 3, 8, 8), size=SIZE, mode="bicubic").clamp(0, 1)
+    mask = torch.zeros(batch, 1, SIZE, SIZE)
+    mask[..., 8:52, 12:52] = 1
+    return Portrait(image, mask, cameras, torch.from_numpy(metric_face()).expand(batch, -1, -1))
+
+
+def cameras(batch=2, yaw=0.0):
+    camera = orbit(frontal_camera(SIZE), torch.tensor(yaw), torch.tensor(0.0))
+    return Cameras(camera.camera_to_world.expand(batch, FRAMES, 4, 4), camera.intrinsics.expand(batch, FRAMES, 3, 3))
+
+
+def motion(model, batch=2, seed=2):
+    torch.manual_seed(seed)
+    return model.drive(torch.randn(batch, FRAMES, 80, 40))
+
+
+@torch.no_grad()
+def render(model, portrait=None, drive=None, views=None, **options):
+    portrait = portrait or portraits()
+    drive = drive or motion(model, len(portrait.image))
+    views = views or cameras(len(portrait.image))
+    return model.render(model.encode(portrait), drive, views, **options)
+
+
+def change(a, b):
+    return (a.image - b.image).abs().mean().item()
+
+
+def test_shapes_and_ranges(model):
+    found = render(model)
+    assert found.image.shape == found.warped.shape == (2, FRAMES, 3, SIZE, SIZE)
+    assert found.raw.shape == found.coarse.shape == (2, FRAMES, 3, SIZE // 4, SIZE // 4)
+    for name in ("opacity", "depth", "inside", "motion"):
+        assert getattr(found, name).shape == (2, FRAMES, 1, SIZE // 4, SIZE // 4)
+    assert found.source.shape == (2, FRAMES, 2, SIZE // 4, SIZE // 4)
+    for name in ("opacity", "inside", "motion"):
+        assert 0 <= getattr(found, name).min() and getattr(found, name).max() <= 1.0001
+
+
+def test_planes_of_four_resolutions(model):
+    planes = model.encode(portraits()).planes
+    assert [tuple(plane.shape[1:]) for plane in planes] == [(3, 4, SIZE // 4 // k, SIZE // 4 // k) for k in (1, 2, 4, 8)]
+
+
+def test_rendering_is_repeatable_and_has_no_memory(model):
+    first = render(model)
+    render(model, drive=motion(model, seed=9))
+    assert torch.equal(first.image, render(model).image)
+
+
+def test_rows_of_a_batch_do_not_touch_each_other(model):
+    both, drive = portraits(), motion(model)
+    alone = render(model, both[1:], drive[1:], cameras(1))
+    assert torch.allclose(render(model, both, drive).image[1:], alone.image, atol=1e-5)
+
+
+def test_zeroing_any_tri_plane_scale_changes_the_frame(model):
+    from dataclasses import replace
+    appearance = model.encode(portraits())
+    with torch.no_grad():
+        whole = model.render(appearance, motion(model), cameras())
+        for scale in range(4):
+            planes = tuple(plane * (i != scale) for i, plane in enumerate(appearance.planes))
+            assert change(whole, model.render(replace(appearance, planes=planes), motion(model), cameras())) > 1e-5
+
+
+def test_speech_order_of_tokens_deformation_and_modulation_matter(model):
+    drive = motion(model)
+    whole = render(model, drive=drive)
+    assert change(whole, render(model, drive=motion(model, seed=5))) > 1e-4
+    assert change(whole, render(model, drive=Motion(drive.code, drive.tokens.flip(2)))) == pytest.approx(0, abs=1e-5)
+    assert change(whole, render(model, drive=Motion(-drive.code, drive.tokens))) > 1e-4
+    for mode in ("deform", "modulate"):
+        part = build(mode=mode)
+        part.load_state_dict(model.state_dict())
+        assert change(whole, render(part, drive=drive)) > 1e-4
+
+
+def test_time_order_of_the_speech_window_matters(model):
+    torch.manual_seed(3)
+    speech = torch.randn(2, FRAMES, 80, 40)
+    assert (model.drive(speech).code - model.drive(speech.flip(-1)).code).abs().max() > 1e-3
+
+
+def test_super_resolution_importance_and_attention_matter(model):
+    whole = render(model)
+    for options in (dict(super_resolution_channels=None), dict(importance=False), dict(attention=False)):
+        other = build(**options)
+        other.load_state_dict({k: v for k, v in model.state_dict().items() if k in other.state_dict()})
+        assert change(whole, render(other)) > 1e-6
+
+
+def test_super_resolution_hears_nothing(model):
+    import inspect
+    assert not {"speech", "motion_tokens", "code", "tokens"} & set(inspect.signature(model.super_resolution.forward).parameters)
+
+
+def test_per_point_evaluation_agrees_with_the_lattice(model):
+    fine = build(lattice=(40, 40, 24))
+    fine.load_state_dict(model.state_dict())
+    point = build(evaluation="point")
+    point.load_state_dict(model.state_dict())
+    assert change(render(fine), render(point)) < 0.15 * change(render(point), render(build(mode="modulate")))
+
+
+def test_camera_changes_the_frame_and_carries_gradient(model):
+    assert change(render(model), render(model, views=cameras(yaw=0.2))) > 1e-3
+    pose = cameras().camera_to_world.clone().requires_grad_(True)
+    found = model.render(model.encode(portraits()), motion(model), Cameras(pose, cameras().intrinsics))
+    gradient, = torch.autograd.grad(found.image.square().sum(), pose)
+    assert gradient.abs().max() > 0
+
+
+def test_border_of_the_frame_is_the_photo_itself(model):
+    found, photo = render(model, views=cameras(yaw=0.1)), portraits().image[:, None]
+    edge = border_fade(cast_places()) < 1e-4
+    mask = edge.expand(2, FRAMES, 3, -1, -1)
+    assert torch.allclose(found.image[mask], photo.expand_as(found.image)[mask], atol=0.02)
+
+
+def cast_places():
+    step = (torch.arange(SIZE) + 0.5) / SIZE * 2 - 1
+    y, x = torch.meshgrid(step, step, indexing="ij")
+    return torch.stack([x, y])[None]
+
+
+def test_without_density_the_photo_stays(model):
+    empty = build()
+    with torch.no_grad():
+        empty.radiance.out.bias[0] = -1e3
+    found = render(empty, views=cameras(yaw=0.3))
+    assert torch.allclose(found.warped, portraits().image[:, None].expand_as(found.warped), atol=1e-5)
+
+
+def test_a_window_is_the_same_part_of_the_full_frame():
+    model = build(super_resolution_channels=None)
+    corner = torch.tensor([16.0, 16.0])
+    window = Window(corner, corner + 4, 32, 24)
+    part, whole = render(model, window=window), render(model)
+    for name in ("opacity", "depth", "raw"):
+        assert torch.allclose(getattr(part, name), getattr(whole, name)[..., 5:13, 4:10], atol=1e-4), name
+
+
+def test_every_parameter_gets_a_gradient():
+    model = build().train()
+    found = model(clip_like(model))
+    loss = found.image.square().sum() + found.raw.sum() + found.coarse.sum()
+    loss.backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    assert idle == ["no_speech"]  # it stands for speech when tracked lips drive
+
+
+def clip_like(model):
+    class Parts:
+        portrait, speech, cameras = portraits(), torch.randn(2, FRAMES, 80, 40), cameras()
+    return Parts
+
+
+def test_mouth_gain_scales_the_lip_code_only(model):
+    speech = torch.randn(1, 2, 80, 40)
+    one, two = model.drive(speech, gain=1.0), model.drive(speech, gain=2.0)
+    assert torch.allclose(two.code, 2 * one.code) and torch.equal(one.tokens, two.tokens)
