@@ -27,3 +27,11 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 def spread_ratio(a: Tensor, b: Tensor) -> Tensor:
     """Standard deviation of a row [N] over that of another."""
     return a.std() / b.std().clamp_min(1e-8)
+
+
+def auc(right: Tensor, wrong: Tensor) -> Tensor:
+    """Area under the ROC curve: the probability that one of `right` [N] exceeds one of `wrong` [M]; ties count half."""
+    ordered = wrong.sort().values
+    below = torch.searchsorted(ordered, right, right=False)
+    equal = torch.searchsorted(ordered, right, right=True) - below
+    return ((below + equal / 2.0) / len(wrong)).float().mean()

@@ -1,0 +1,147 @@
+"""The verbs of the command line; their signatures are its options, their docstrings its help."""
+from __future__ import annotations
+
+from typing import List, Optional
+
+
+def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", weights: str = "one-shot-256",
+          frame: str = "full", pose: str = "natural", drive: Optional[str] = None, mouth_gain: Optional[float] = None,
+          device: str = "auto", seed: int = 0, json: Optional[str] = None, sheet: Optional[str] = None) -> None:
+    """Makes a photo speak: one photo and a recording of speech become a video with sound.
+
+    Args:
+        photo: the photo (JPEG, PNG, WebP and the like); one face, looking at the camera, works best
+        speech: any file with a sound track, a video too; may be left out when --drive is given
+        output: the video to write (mp4, m4v, mov or mkv)
+        weights: name of installed weights (see `s3dnerf models`), a folder, or a training checkpoint
+        frame: full (the photo at its own size, at most 1080 on the long side) or face (the square crop)
+        pose: still, natural (small head motion and blinks), or a video whose head motion is followed
+        drive: a video whose lips move the mouth in place of the speech
+        mouth_gain: factor on the mouth's motion; the weights have their own
+        device: auto, cpu or cuda
+        seed: another number gives other natural motion
+        json: file for the statistics: seconds of every stage, frames per second, remarks
+        sheet: picture (PNG) with the photo and frames of the video side by side
+    """
+    import sys
+    import time
+
+    from s3dnerf.media import check_file, check_output
+
+    begin = time.perf_counter()
+    check_output(output)
+    check_file(photo, "photo")
+    for path in (speech, drive, pose if pose not in ("still", "natural") else None):
+        if path is not None:
+            check_file(path, "recording")
+    check_text_output(json)
+    check_text_output(sheet)
+    from s3dnerf.inference import TalkingHead
+
+    head = TalkingHead.load(weights, device)
+    loading = time.perf_counter() - begin
+    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, seed=seed)
+    for remark in video.statistics.remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    video.statistics.seconds["load"] = loading
+    statistics = video.save(output, sheet, progress=True).as_dict()
+    if json is not None:
+        write_json(statistics, json)
+    print(f"{output}: {statistics['frames']} frames, {statistics['width']} x {statistics['height']}, "
+          f"{statistics['frames_per_second_end_to_end']:.1f} frames per second end to end")
+
+
+def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] = None, size: int = 256,
+            workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0) -> None:
+    """Turns videos into shards to train on: tracks faces, cuts and crops, refuses what is bad and says why.
+
+    A run that was killed goes on where it stopped.
+
+    Args:
+        manifest: table (tab separated) with the columns file, person, split, source
+        videos: folder that the manifest's files are relative to
+        output: folder for the shards, one sub-folder per split
+        split: only these splits of the manifest
+        size: side of the crops, pixels
+        workers: processes; all cores by default
+        clips_per_shard: clips in one tar file
+        max_seconds: longer recordings are cut into pieces of this length
+    """
+    from pathlib import Path
+
+    from s3dnerf.data.prepare import prepare as run
+
+    run(Path(manifest), Path(videos), Path(output), split=split, size=size, workers=workers,
+        clips_per_shard=clips_per_shard, max_seconds=max_seconds)
+
+
+def synthesize(output: str, people: int = 4, clips: int = 4, seconds: float = 2.0, size: int = 128, seed: int = 0,
+               clips_per_shard: int = 100) -> None:
+    """Writes shards of an analytic 3-D head whose mouth follows its speech, to try and test with.
+
+    Args:
+        output: folder for the shards
+        people: how many heads
+        clips: clips of each
+        seconds: length of a clip
+        size: side of the frames, pixels
+        seed: another number gives other people
+        clips_per_shard: clips in one tar file
+    """
+    from pathlib import Path
+
+    from s3dnerf.data.synthetic import synthesize as run
+
+    run(Path(output), people=people, clips=clips, seconds=seconds, size=size, seed=seed, clips_per_shard=clips_per_shard)
+
+
+def models() -> None:
+    """Lists the weights that are installed."""
+    from s3dnerf.models.hub import DEFAULT, available_models
+
+    for name in available_models():
+        print(name + (" (default)" if name == DEFAULT else ""))
+
+
+def bundle(checkpoint: str, output: str, lip_sync: Optional[str] = None, mouth_gain: Optional[float] = None) -> None:
+    """Turns a training checkpoint into a bundle of weights that `speak --weights` takes.
+
+    Args:
+        checkpoint: a .ckpt of `s3dnerf fit`
+        output: folder for the bundle
+        lip_sync: checkpoint of the lip discriminator, to be kept beside the model
+        mouth_gain: factor on the mouth's motion that the bundle shall have
+    """
+    from s3dnerf.models.hub import load_lip_sync, load_model, save_model
+
+    model = load_model(checkpoint)
+    if mouth_gain is not None:
+        model.arguments["mouth_gain"] = mouth_gain
+    save_model(model, output)
+    if lip_sync is not None:
+        save_model(load_lip_sync(lip_sync), output, "lip_sync", "lip_sync")
+    print(f"wrote {output}")
+
+
+def check_text_output(path: Optional[str]) -> None:
+    """InputError unless a small file can be written at `path` (None is fine)."""
+    import os
+    from pathlib import Path
+
+    from s3dnerf.errors import InputError
+
+    if path is not None and not (Path(path).parent.is_dir() and os.access(Path(path).parent, os.W_OK)):
+        raise InputError(f"cannot write {path}: its folder is missing or read-only; choose another")
+
+
+def write_json(content: dict, path: str) -> None:
+    """Writes a JSON file that appears whole."""
+    import json
+    from pathlib import Path
+
+    part = Path(path).with_name(f".{Path(path).name}.part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.replace(path)
+
+
+VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "models": models, "bundle": bundle}
