@@ -1,22 +1,30 @@
-"""The command `s3dnerf`."""
+"""The command `s3dnerf`: `fit` and its like go to LightningCLI, the other verbs to the functions of `commands`."""
 from __future__ import annotations
 
-import contextlib
-import io
-import os
+import inspect
+import re
 import signal
 import sys
-from typing import List, Optional
+import warnings
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Iterator, Optional, Sequence
 
-TRAINING = {"fit": "trains a model", "validate": "measures a model on validation shards",
-            "test": "measures a model on test shards", "predict": "renders clips of shards"}
+from s3dnerf.errors import S3DNeRFError
+
+TRAINING = {"fit": "Trains a model on shards.", "validate": "Measures a model on validation shards.",
+            "test": "Measures a model on test shards.", "predict": "Renders the clips of shards."}
+MISTAKE, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
-def main(args: Optional[List[str]] = None) -> int:
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM); unwinds like Ctrl-C, so that nothing half-written stays."""
+
+
+def main(args: Optional[Sequence[str]] = None) -> int:
     """Runs a command line and returns its exit status: 0, 2 for a user's mistake, 130 or 143 when interrupted."""
-    args = sys.argv[1:] if args is None else list(args)
-    from s3dnerf.errors import S3DNeRFError
-
+    args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
@@ -25,124 +33,143 @@ def main(args: Optional[List[str]] = None) -> int:
 
         print(__version__)
         return 0
-    previous = _terminate_politely()
     try:
         return train(args) if args[0] in TRAINING else use(args)
     except S3DNeRFError as error:
-        return fail(str(error))
+        return say(str(error), MISTAKE)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return say(f"{error.filename}: {error.strerror}; check the path and its permissions", MISTAKE)
     except Terminated:
-        return 143
+        return say("terminated", TERMINATED)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+        return say("interrupted", INTERRUPTED)
 
 
-class Terminated(BaseException):
-    """The process was asked to end; unwinds, so that nothing half-written stays."""
-
-
-def _terminate_politely():
-    """Makes SIGTERM unwind the stack; returns the handler that was there, None outside the main thread."""
-
-    def stop(_signal, _frame):
-        raise Terminated
-
-    try:
-        return signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        return None
-
-
-def fail(message: str) -> int:
-    """Prints one line on stderr and returns the exit status of a user's mistake."""
+def say(message: str, status: int) -> int:
+    """Prints one line on stderr and returns the exit status."""
     print(f"s3dnerf: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return status
 
 
 def overview() -> str:
     """What `s3dnerf` prints without a verb."""
     from s3dnerf.commands import VERBS
 
-    first_line = lambda function: function.__doc__.strip().splitlines()[0]
-    lines = ["usage: s3dnerf VERB [options]", "", "One photo and a recording of speech in; a talking video out:", "",
+    lines = ["usage: s3dnerf VERB [options]", "", "One photo and a recording of speech in, a talking video out:", "",
              "    s3dnerf speak --photo face.jpg --speech hello.wav --output out.mp4", "", "use:"]
-    lines += [f"  {name:<11} {first_line(function)}" for name, function in VERBS.items()]
-    lines += ["", "train (Lightning; all that varies is YAML, see configs/):"]
+    lines += [f"  {name:<11} {summary(function)}" for name, function in VERBS.items()]
+    lines += ["", "train (everything that varies is YAML, see configs/):"]
     lines += [f"  {name:<11} {text}" for name, text in TRAINING.items()]
-    lines += ["", "s3dnerf VERB --help tells the options of a verb."]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "`s3dnerf VERB --help` tells the options of a verb."])
 
 
-def use(args: List[str]) -> int:
-    """Runs one of the verbs of commands.py."""
+def summary(function) -> str:
+    """The first line of a docstring."""
+    return function.__doc__.strip().splitlines()[0]
+
+
+def use(args: list[str]) -> int:
+    """Runs one of the verbs of `commands`; its signature and docstring are the options and the help."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
     from s3dnerf.commands import VERBS
 
-    if args[0] not in VERBS:
-        return fail(f"no verb {args[0]!r}; expected one of {', '.join([*VERBS, *TRAINING])}")
-    from jsonargparse import ArgumentParser
-
-    function = VERBS[args[0]]
-    parser = ArgumentParser(prog=f"s3dnerf {args[0]}", description=function.__doc__.split("Args:")[0].strip())
-    parser.add_function_arguments(function, as_positional=False)
-    values = parse(parser, args[1:])
-    if isinstance(values, int):
-        return values
-    function(**vars(values))
+    verb, options = args[0], [re.sub(r"^--[\w-]+", lambda name: name[0].replace("-", "_").replace("__", "--", 1), word)
+                              for word in args[1:]]
+    if verb not in VERBS:
+        return say(f"no verb {verb!r}; expected one of {', '.join([*VERBS, *TRAINING])}", MISTAKE)
+    function = VERBS[verb]
+    parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
+                            exit_on_error=False, allow_abbrev=False)
+    parser.add_function_arguments(function, as_group=False, as_positional=False)
+    if {"-h", "--help"} & set(options):
+        print(re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), parser.format_help()), end="")
+        return 0
+    try:
+        values = parser.parse_args(options)
+    except ArgumentError as error:
+        return say(mistake(str(error), [f"--{name}" for name in inspect.signature(function).parameters]), MISTAKE)
+    with _polite_end(), warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # the libraries', about their own future
+        function(**vars(values))
     return 0
 
 
-def parse(parser, args: List[str]):
-    """The parsed options, or the exit status where there is nothing to run."""
-    said = io.StringIO()
+@contextmanager
+def _polite_end() -> Iterator[None]:
+    """Makes SIGTERM unwind the stack."""
+
+    def stop(_signal, _frame):
+        raise Terminated
+
     try:
-        with contextlib.redirect_stderr(said):
-            return parser.parse_args(args)
-    except SystemExit as stop:
-        return fail(_what_was_wrong(said.getvalue())) if stop.code else 0
+        previous = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # only the main thread may; elsewhere the caller looks after signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _what_was_wrong(message: str) -> str:
-    """The line of jsonargparse's message that names the mistake."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("error:") or "rror:" in line] or lines[-1:]
-    return told[0].split("rror:", 1)[-1].strip() + "; see --help" if told else "the options cannot be read; see --help"
-
-
-def train(args: List[str]) -> int:
-    """Runs LightningCLI; systems and data modules are known by their bare names."""
-    os.environ.setdefault("WANDB_MODE", "offline")
-    import warnings
-
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*with_length.*")
+def train(args: list[str]) -> int:
+    """Runs LightningCLI; YAML knows systems and data modules by their bare names."""
     import pytorch_lightning as pl
+    from jsonargparse import ArgumentError
     from pytorch_lightning.cli import LightningCLI
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    import s3dnerf.data.module  # noqa: F401  (YAML names its classes)
+    import s3dnerf.data.module  # noqa: F401
     import s3dnerf.systems  # noqa: F401
 
-    said = io.StringIO()
-    parsing = True
-
-    class Parsed(LightningCLI):
-        def before_instantiate_classes(self):
-            nonlocal parsing
-            parsing = False
-            guard.close()
-
-    guard = contextlib.ExitStack()
-    guard.enter_context(contextlib.redirect_stderr(said))
+    strict = {"exit_on_error": False}
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*with_length.*")
     try:
-        Parsed(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
-               auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args)
-    except SystemExit as stop:
-        guard.close()
-        if not stop.code:
-            return 0
-        return fail(_what_was_wrong(said.getvalue())) if parsing else int(stop.code)
-    finally:
-        guard.close()
+        LightningCLI(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+                     auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args,
+                     parser_kwargs={**strict, **{verb: strict for verb in TRAINING}})
+    except ArgumentError as error:
+        return say(mistake(str(error)), MISTAKE)
+    except MisconfigurationException as error:
+        return say(str(error), MISTAKE)
     return 0
+
+
+def mistake(message: str, known: Sequence[str] = ()) -> str:
+    """What is wrong, in one line, out of a message of jsonargparse; names a similar option where there is one."""
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    found = re.sub(r"<class '([\w.]+)'>", r"\1", re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", _telling(lines)))
+    if match := re.match(r"the following arguments are required: (.*)", found):
+        names = ", ".join("--" + name.split(".")[-1] for name in match[1].split(", "))
+        return f"missing {names}; see --help"
+    problems = re.findall(r"class_path '([\w.]+)'", message)
+    if match := re.search(r"Option '([\w.]+)' is not accepted", found):
+        owner = _class(problems[-1]) if problems else None
+        known = list(inspect.signature(owner).parameters) if owner else []
+        return f"{found}{f' by {owner.__name__}' if owner else ''}; {_similar(match[1], known)}"
+    word = re.search(r"unrecognized arguments: (\S+)", found)
+    key = re.search(r'Parser key "([\w.]+)"', message)
+    place = f"{key[1]}: " if key and not word and "Parser key" not in found else ""
+    return f"{place}{found}; {_similar(word[1].split('=')[0] if word else '', known)}"
+
+
+def _telling(lines: list[str]) -> str:
+    """The line that names the mistake: the deepest one that is no frame around another."""
+    frames = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+    told = [line for line in lines if not line.startswith(frames) and not line.endswith(":")]
+    return (told or lines)[-1]
+
+
+def _class(path: str):
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _similar(word: str, known: Sequence[str]) -> str:
+    close = get_close_matches(word.replace("-", "_").replace("__", "--", 1), known, 1)
+    return f"did you mean {close[0].replace('_', '-') if close[0].startswith('--') else close[0]}?" if close else "see --help"
