@@ -129,6 +129,7 @@ def train(args: list[str]) -> int:
     strict = {"exit_on_error": False}
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*with_length.*")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
         LightningCLI(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
                      auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args,
@@ -154,8 +155,11 @@ def mistake(message: str, known: Sequence[str] = ()) -> str:
         return f"{found}{f' by {owner.__name__}' if owner else ''}; {_similar(match[1], known)}"
     word = re.search(r"unrecognized arguments: (\S+)", found)
     key = re.search(r'Parser key "([\w.]+)"', message)
-    place = f"{key[1]}: " if key and not word and "Parser key" not in found else ""
-    return f"{place}{found}; {_similar(word[1].split('=')[0] if word else '', known)}"
+    place = f"{_option(key[1], known)}: " if key and not word else ""
+    found = re.sub(r'^Parser key "[\w.]+": ?', "", found).replace("xpected a one", "xpected one").replace(" a int", " an int")
+    if word:
+        found = re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), found)
+    return f"{place}{found[:1].lower()}{found[1:]}; {_similar(word[1].split('=')[0] if word else '', known)}"
 
 
 def _telling(lines: list[str]) -> str:
@@ -170,6 +174,13 @@ def _class(path: str):
     return getattr(import_module(module), name)
 
 
+def _option(key: str, known: Sequence[str]) -> str:
+    """A key as the user types it."""
+    return "--" + key.replace("_", "-") if f"--{key}" in known else key
+
+
 def _similar(word: str, known: Sequence[str]) -> str:
     close = get_close_matches(word.replace("-", "_").replace("__", "--", 1), known, 1)
-    return f"did you mean {close[0].replace('_', '-') if close[0].startswith('--') else close[0]}?" if close else "see --help"
+    if not close:
+        return "see --help"
+    return f"did you mean {_option(close[0][2:], known) if close[0].startswith('--') else close[0]}?"

@@ -1,24 +1,29 @@
 """The verbs of the command line; their signatures are its options, their docstrings its help."""
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import List, Literal, Optional
+
+POSES = ("still", "natural")
 
 
 def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", weights: str = "one-shot-256",
-          frame: str = "full", pose: str = "natural", drive: Optional[str] = None, mouth_gain: Optional[float] = None,
-          device: str = "auto", seed: int = 0, json: Optional[str] = None, sheet: Optional[str] = None) -> None:
+          frame: Literal["full", "face"] = "full", pose: str = "natural", drive: Optional[str] = None,
+          mouth_gain: Optional[float] = None, device: Literal["auto", "cpu", "cuda"] = "auto", seed: int = 0,
+          json: Optional[str] = None, sheet: Optional[str] = None) -> None:
     """Makes a photo speak: one photo and a recording of speech become a video with sound.
 
+    Example: s3dnerf speak --photo face.jpg --speech hello.wav --output out.mp4
+
     Args:
-        photo: the photo (JPEG, PNG, WebP and the like); one face, looking at the camera, works best
+        photo: the photo (JPEG, PNG, WebP and the like); one face that looks at the camera works best
         speech: any file with a sound track, a video too; may be left out when --drive is given
         output: the video to write (mp4, m4v, mov or mkv)
         weights: name of installed weights (see `s3dnerf models`), a folder, or a training checkpoint
-        frame: full (the photo at its own size, at most 1080 on the long side) or face (the square crop)
+        frame: full is the photo at its own size (at most 1080 on the long side), face is the square crop
         pose: still, natural (small head motion and blinks), or a video whose head motion is followed
         drive: a video whose lips move the mouth in place of the speech
         mouth_gain: factor on the mouth's motion; the weights have their own
-        device: auto, cpu or cuda
+        device: what to compute on; auto takes a CUDA device where there is one
         seed: another number gives other natural motion
         json: file for the statistics: seconds of every stage, frames per second, remarks
         sheet: picture (PNG) with the photo and frames of the video side by side
@@ -26,24 +31,17 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
     import sys
     import time
 
-    from s3dnerf.media import check_file, check_output
-
     begin = time.perf_counter()
-    check_output(output)
-    check_file(photo, "photo")
-    for path in (speech, drive, pose if pose not in ("still", "natural") else None):
-        if path is not None:
-            check_file(path, "recording")
-    check_text_output(json)
-    check_text_output(sheet)
+    check_paths({"--photo": photo, "--speech": speech, "--drive": drive, "--pose": None if pose in POSES else pose},
+                {"--output": output, "--json": json, "--sheet": sheet})
     from s3dnerf.inference import TalkingHead
 
     head = TalkingHead.load(weights, device)
     loading = time.perf_counter() - begin
-    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, seed=seed)
+    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, seed=seed, progress=True)
     for remark in video.statistics.remarks:
-        print(f"note: {remark}", file=sys.stderr)
-    video.statistics.seconds["load"] = loading
+        print(f"s3dnerf: note: {remark}", file=sys.stderr)
+    video.statistics.seconds = {"load": loading, **video.statistics.seconds}
     statistics = video.save(output, sheet, progress=True).as_dict()
     if json is not None:
         write_json(statistics, json)
@@ -123,15 +121,30 @@ def bundle(checkpoint: str, output: str, lip_sync: Optional[str] = None, mouth_g
     print(f"wrote {output}")
 
 
-def check_text_output(path: Optional[str]) -> None:
-    """InputError unless a small file can be written at `path` (None is fine)."""
-    import os
+def check_paths(inputs: dict[str, Optional[str]], outputs: dict[str, Optional[str]]) -> None:
+    """InputError, before anything is computed, for files that are missing or cannot be written; None is left aside.
+
+    Both are paths by option. `--output` is a video; an output may not be one of the inputs.
+    """
     from pathlib import Path
 
     from s3dnerf.errors import InputError
+    from s3dnerf.media import check_file, check_output
 
-    if path is not None and not (Path(path).parent.is_dir() and os.access(Path(path).parent, os.W_OK)):
-        raise InputError(f"cannot write {path}: its folder is missing or read-only; choose another")
+    for option, path in inputs.items():
+        if path is not None:
+            check_file(path, {"--photo": "photo", "--speech": "recording"}.get(option, "video"))
+    used = {Path(path).resolve(): option for option, path in inputs.items() if path is not None}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        same = used.setdefault(Path(path).resolve(), option)
+        if same != option:
+            raise InputError(f"{option} and {same} are the same file {path}; choose another name for {option}")
+        # a small file may have any ending; its folder is what is checked
+        check_output(path if option == "--output" else Path(path).with_name("any.mp4"))
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a folder; give a file for {option}")
 
 
 def write_json(content: dict, path: str) -> None:

@@ -1,0 +1,35 @@
+"""Figures against independent references."""
+import numpy as np
+import pytest
+import torch
+
+from s3dnerf.metrics import auc, correlation, psnr, spread_ratio
+
+
+def test_psnr_against_scikit_image_frame_by_frame():
+    reference = pytest.importorskip("skimage.metrics").peak_signal_noise_ratio
+    torch.manual_seed(0)
+    a, b = torch.rand(3, 3, 8, 8), torch.rand(3, 3, 8, 8)
+    expected = np.mean([reference(y.numpy(), x.numpy(), data_range=1) for x, y in zip(a, b)])
+    assert psnr(a, b).item() == pytest.approx(expected, abs=1e-3)
+    assert psnr(a, a) == 100
+
+
+def test_psnr_of_a_region_ignores_the_rest():
+    a, b = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
+    box = torch.zeros(1, 1, 8, 8)
+    box[..., 2:5, 3:7] = 1
+    assert psnr(a, b, box).item() == pytest.approx(psnr(a[..., 2:5, 3:7], b[..., 2:5, 3:7]).item(), abs=1e-3)
+
+
+def test_correlation_and_spread_against_numpy():
+    a, b = torch.randn(50), torch.randn(50)
+    assert correlation(a, b).item() == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-5)
+    assert spread_ratio(3 * a + 1, a).item() == pytest.approx(3, abs=1e-5)
+    assert correlation(torch.ones(5), b[:5]) == 0
+
+
+def test_auc_against_counting_pairs():
+    right, wrong = torch.tensor([0.9, 0.5, 0.5]), torch.tensor([0.1, 0.5, 0.7, 0.2])
+    pairs = [(1.0 if r > w else 0.5 if r == w else 0.0) for r in right for w in wrong]
+    assert auc(right, wrong).item() == pytest.approx(np.mean(pairs))
