@@ -82,8 +82,8 @@ class NaturalHead:
     """degrees of pitch, yaw and roll: standard deviation"""
     path = 0.012
     """head units across the image: standard deviation"""
-    blink = (0.10, 0.16)
-    """seconds that lids close and open"""
+    blink = (0.10, 0.04, 0.14)
+    """seconds that lids close, are closed and open"""
 
     def __init__(self, seed: int, frames: int):
         draw = np.random.default_rng(seed)
@@ -108,8 +108,8 @@ class NaturalHead:
     def eyes(self, first: int, count: int, opening: float) -> Tensor:
         """[count] change of the eye opening, in units of 0.1 head units, of eyes that the photo shows `opening` head units wide."""
         time = np.arange(first, first + count)[:, None] / FPS - self.blinks
-        closing, opens = self.blink
-        share = np.where(time < 0, 1 + time / closing, 1 - time / opens).clip(0, 1).max(1)
+        closes, closed, opens = self.blink
+        share = np.where(time < 0, 1 + time / closes, 1 - (time - closed) / opens).clip(0, 1).max(1)
         depth = max(0.0, opening - CLOSED) / 0.1
         return torch.from_numpy(-depth * share * share * (3 - 2 * share)).float()
 

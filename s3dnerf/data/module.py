@@ -63,10 +63,11 @@ class ClipDataModule(pl.LightningDataModule):
         import webdataset as wds
 
         people = read_people(self.train)
-        dataset = wds.WebDataset(shard_paths(self.train), resampled=True, shardshuffle=False, seed=self.seed,
-                                 nodesplitter=wds.split_by_node, workersplitter=wds.split_by_worker)
-        dataset = dataset.shuffle(self.shuffle, seed=self.seed).compose(partial(self._examples, people=people))
-        dataset = dataset.batched(self.batch_size, collation_fn=Clip.stack, partial=False)
+        shards = wds.ResampledShards(shard_paths(self.train), seed=self.seed, deterministic=True)
+        dataset = wds.DataPipeline(shards, wds.tarfile_to_samples(),
+                                   wds.shuffle(self.shuffle, rng=random.Random(self.seed)),
+                                   partial(self._examples, people=people))
+        dataset.append(wds.batched(self.batch_size, collation_fn=Clip.stack, partial=False))
         loader = wds.WebLoader(dataset, batch_size=None, num_workers=self.workers,
                                persistent_workers=self.workers > 0, worker_init_fn=one_thread)
         return loader.with_epoch(self.steps_per_epoch).with_length(self.steps_per_epoch)

@@ -1,0 +1,94 @@
+"""Batches of clips: what is drawn, what is decoded, who sees which shard."""
+import random
+
+import pytest
+import torch
+
+from s3dnerf.data.module import ClipDataModule, jitter_colours, make_examples, make_validation_example
+from s3dnerf.data.shards import read_people
+from s3dnerf.errors import DatasetError
+from s3dnerf.face import INNER_LIPS, mouth_opening
+from s3dnerf.geometry import project
+
+
+def module(shards, **options):
+    settings = dict(train=str(shards), val=str(shards), frames=4, batch_size=2, steps_per_epoch=3, workers=0, jitter=0.0)
+    return ClipDataModule(**(settings | options))
+
+
+def raw_samples(shards):
+    import webdataset as wds
+
+    return list(wds.WebDataset([str(p) for p in sorted(shards.glob("*.tar"))], shardshuffle=False))
+
+
+def test_batches_have_the_shapes_of_the_record_and_the_epoch_its_length(shards):
+    batches = list(module(shards).train_dataloader())
+    assert len(batches) == 3
+    clip = batches[0]
+    assert clip.frames.shape == (2, 4, 3, 64, 64) and clip.head.shape == (2, 4, 1, 16, 16)
+    assert clip.mesh.shape == (2, 4, 478, 3) and clip.speech.shape == clip.mel.shape == (2, 4, 80, 40)
+    assert clip.portrait.image.shape == (2, 3, 64, 64) and clip.mean_mesh.shape == (2, 478, 3) and len(clip.keys) == 2
+
+
+def test_validation_sees_every_clip_once_from_its_first_frame(shards):
+    clips = list(module(shards, val_clips=None).val_dataloader())
+    keys = [key for clip in clips for key in clip.keys]
+    assert len(keys) == len(set(keys)) == 4
+    assert torch.equal(clips[0].frames[0, 0], clips[0].portrait.image[0])
+
+
+def test_landmarks_cameras_and_mouth_agree(shards):
+    clip = next(iter(module(shards).train_dataloader()))
+    pixels = project(clip.mesh[:, :, list(INNER_LIPS)], clip.cameras)[0]
+    centre = pixels.mean(2).long()
+    for row in range(2):
+        for t in range(4):
+            opening = mouth_opening(clip.mesh[row, t])
+            if opening > 0.12:
+                assert clip.mouth[row, t, 0, centre[row, t, 1], centre[row, t, 0]] == 1
+
+
+def test_only_what_is_asked_for_is_decoded(shards):
+    photo = next(iter(module(shards, images="photo").train_dataloader()))
+    assert photo.frames.numel() == 0 and photo.portrait.image.shape == (2, 3, 64, 64)
+    none = next(iter(module(shards, images="none").train_dataloader()))
+    assert none.portrait.image.numel() == 0 and none.mesh.shape == (2, 4, 478, 3)
+
+
+def test_hard_pairs_go_from_closed_to_open(shards):
+    people, draw = read_people(shards), random.Random(0)
+    gap = {}
+    for share in (0.0, 1.0):
+        options = dict(frames=3, spacing=2, images="none", hard_pairs=share, jitter=0.0, speech_field="mel")
+        examples = [e for s in raw_samples(shards) * 6 for e in make_examples(s, people, draw, **options)]
+        gap[share] = torch.stack([mouth_opening(e.mesh).max() - mouth_opening(e.portrait.mesh) for e in examples]).mean()
+    assert gap[1.0] > gap[0.0] + 0.02
+
+
+def test_jitter_changes_photo_and_frames_alike(shards):
+    people = read_people(shards)
+    clip = make_validation_example(raw_samples(shards)[0], people, frames=3, images="all", speech_field="mel")
+    changed = jitter_colours(clip, 0.3, random.Random(1))
+    assert not torch.allclose(changed.frames, clip.frames)
+    assert torch.equal(changed.frames[0], changed.portrait.image)
+
+
+def test_same_seed_draws_the_same_and_epochs_differ(shards):
+    def keys(**options):
+        torch.manual_seed(0)
+        return [b.frames.sum().item() for b in module(shards, **options).train_dataloader()]
+
+    assert keys() == keys() and keys() != keys(seed=1)
+
+
+@pytest.mark.parametrize("folder", [None, "missing"])
+def test_missing_shards_are_named_with_the_remedy(tmp_path, folder):
+    data = ClipDataModule(train=str(tmp_path / folder) if folder else None)
+    with pytest.raises(DatasetError, match="s3dnerf prepare"):
+        data.train_dataloader()
+
+
+def test_missing_speech_features_are_named(shards):
+    with pytest.raises(DatasetError, match="aud.npy"):
+        next(iter(module(shards, speech_field="aud").train_dataloader()))

@@ -1,0 +1,250 @@
+"""From photo and speech to video, through a small model with random weights of the real class and real tracking."""
+import tracemalloc
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from s3dnerf.data.tracking import Track
+from s3dnerf.driving import FaceDrive, SpeechDrive
+from s3dnerf.errors import InputError
+from s3dnerf.face import INNER_LIPS, FaceCode, metric_face
+from s3dnerf.inference import BATCH, TalkingHead
+from s3dnerf.media import VideoWriter, read_frames, read_image, read_sound, video_info
+from s3dnerf.models.one_shot import S3DNeRF
+from s3dnerf.types import Rendering
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def head():
+    torch.manual_seed(0)
+    model = S3DNeRF(image_size=SIZE, encoder_channels=(8, 8, 8, 8), plane_channels=4, width=16, modulation_channels=6,
+                    lattice=(8, 8, 4), token_channels=8, coarse_samples=4, fine_samples=4, feature_channels=6,
+                    super_resolution_channels=(8, 8))
+    with torch.no_grad():  # what starts near zero is made to matter
+        model.deformation.out.weight.normal_(std=0.5)
+        model.speech.code[-1].weight.mul_(10)
+    return TalkingHead(model, "random")
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return read_image(files("s3dnerf") / "assets" / "demo_photo.jpg")
+
+
+def babble(seconds, seed=0):
+    """Noise whose loudness changes four times a second."""
+    time = np.arange(round(seconds * 16000)) / 16000
+    noise = np.random.default_rng(seed).normal(0, 0.2, len(time))
+    return (noise * np.sin(2 * np.pi * 2 * time) ** 2).clip(-1, 1).astype(np.float32)
+
+
+def film(path, photo, frames, sound=None):
+    """The photo, moving to the left."""
+    with VideoWriter(path, 360, 360, sound=sound) as writer:
+        for index in range(frames):
+            writer.write(photo[:360, 40 + 4 * index:400 + 4 * index])
+    return str(path)
+
+
+class Counted:
+    """A model that keeps how many frames were asked for at once, and gives the photo back."""
+
+    def __init__(self, head):
+        self.head, self.calls = head.model, []
+
+    def __getattr__(self, name):
+        return getattr(self.head, name)
+
+    def render(self, appearance, motion, cameras):
+        count = cameras.camera_to_world.shape[1]
+        assert motion.code.shape == (1, count, FaceCode.size)
+        self.calls.append(count)
+        photo = appearance.portrait.image[:, None].expand(1, count, 3, SIZE, SIZE)
+        rays = SIZE // 4
+        centres = (torch.arange(rays) + 0.5) * (2 / rays) - 1
+        own = torch.stack(torch.meshgrid(centres, centres, indexing="xy")).expand(1, count, 2, rays, rays)
+        zero = torch.zeros(1, count, 1, rays, rays)
+        return Rendering(photo, photo, photo, photo, zero, zero, own, zero, zero)
+
+
+def counted(head, photo, sound, **options):
+    video = head.speak(photo, sound, **options)
+    video._model = Counted(head)
+    return video
+
+
+@pytest.mark.parametrize("samples,frames", [(3200, 5), (16000, 25), (16319, 25), (16320, 26), (20000, 31)])
+def test_the_video_lasts_as_long_as_the_speech(head, photo, tmp_path, samples, frames):
+    sound = babble(samples / 16000)
+    video = counted(head, photo, sound)
+    assert len(video) == frames and (video.width, video.height) == (512, 512)
+    video.save(tmp_path / "out.mp4")
+    assert len(list(read_frames(tmp_path / "out.mp4"))) == frames
+    info = video_info(tmp_path / "out.mp4")
+    assert (info.width, info.height, info.fps, info.has_sound) == (512, 512, 25, True)
+    assert abs(len(read_sound(tmp_path / "out.mp4")) - 640 * frames) <= 640 * 2
+
+
+def test_frames_are_the_models(head, photo):
+    """Whole way: the face crop is what the model renders for the photo's own camera and this speech."""
+    sound = babble(0.4)
+    video = head.speak(photo, sound, frame="face", pose="still")
+    frames = np.stack(list(video))
+    with torch.inference_mode():
+        drive = SpeechDrive(head.model, sound).motion(0, 10, torch.zeros(10))
+        cameras = video._appearance.portrait.cameras.map(lambda x: x[:, None].expand(1, 10, *x.shape[1:]))
+        expected = head.model.render(video._appearance, drive, cameras).image[0]
+    found = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
+    torch.testing.assert_close(found, expected.clamp(0, 1), atol=1 / 255, rtol=0)
+
+
+def test_frames_are_rendered_in_batches_when_they_are_asked_for(head, photo):
+    video = counted(head, photo, babble(2.0))
+    frames = iter(video)
+    assert video._model.calls == []
+    next(frames)
+    assert video._model.calls == [BATCH]
+    assert sum(1 for _ in frames) == 49 and video._model.calls == [BATCH] * 6 + [2]
+    assert sum(1 for _ in video) == 50  # a second time
+
+
+def test_memory_does_not_grow_with_the_speech(head, photo):
+    def peak(seconds):
+        video = counted(head, photo, np.zeros(16000 * seconds, np.float32), pose="natural")
+        tracemalloc.start()
+        for _ in video:
+            pass
+        reached = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return reached
+
+    assert peak(12) < 1.05 * peak(3)
+
+
+def test_the_photo_comes_back_where_nothing_moves(head, photo):
+    for frame in counted(head, photo, babble(0.4), pose="still"):
+        assert (frame == photo).all()
+
+
+def test_the_seed_decides_the_natural_motion(head, photo):
+    render = lambda **options: np.stack(list(head.speak(photo, babble(1.0), frame="face", **options)))
+    first = render(seed=1)
+    assert (first == render(seed=1)).all()
+    assert (first != render(seed=2)).any()
+    assert (first != render(pose="still")).any()
+
+
+def test_silence_and_a_still_pose_give_a_still_picture(head, photo):
+    video = head.speak(photo, np.zeros(16000, np.float32), frame="face", pose="still")
+    frames = np.stack(list(video))
+    assert (frames[5:-5] == frames[5]).all()
+    assert any("silent" in remark for remark in video.statistics.remarks)
+
+
+def test_several_faces_are_said_and_the_largest_is_taken(head, photo):
+    near = photo[:300, 80:380]
+    far = np.full_like(near, 255)
+    far[50:250, 50:250] = np.asarray(Image.fromarray(near).resize((200, 200)))
+    video = head.speak(np.concatenate([far, near], 1), babble(0.4))
+    assert any("2 faces" in remark for remark in video.statistics.remarks)
+    assert 300 <= video._canvas.box.left + video._canvas.box.side / 2 <= 600
+
+
+def test_a_recording_moves_the_head_from_the_photos_pose_on(head, photo, tmp_path):
+    path = film(tmp_path / "head.mp4", photo, 8)
+    video = head.speak(photo, babble(1.0), pose=path)
+    poses = [video._head.sway(first, 1) for first in range(25)]
+    x = torch.stack([pose.shift[0, 0] for pose in poses])
+    assert x[0] == 0 and (x[1:5].diff() < 0).all() and x.min() < -0.05  # to the left
+    assert x[14] == x[0] and x[10] == x[4]
+
+
+def test_somebodys_lips_drive_the_face_and_their_sound_is_taken(head, photo, tmp_path):
+    sound = babble(0.4)
+    path = film(tmp_path / "lips.mp4", photo, 10, sound)
+    video = head.speak(photo, drive=path)
+    assert len(video) in (10, 11) and np.corrcoef(video.sound[:6400], sound)[0, 1] > 0.9
+    assert len(head.speak(photo, babble(1.0), drive=path)) == 25
+    assert len(list(video)) == len(video)
+
+
+def moving_lips():
+    """A head that does not move and opens its mouth in frame 1 of 4."""
+    points = np.repeat(metric_face()[None], 4, 0)
+    points[1, list(INNER_LIPS[1:10])] += (0, 0.1, 0)
+    places = np.tile([0.0, 0.0, 12.0], (4, 1))
+    seen = points + places[:, None]
+    landmarks = seen[..., :2] / seen[..., 2:] * 1200 + 200
+    return Track(landmarks, np.tile(np.eye(3), (4, 1, 1)), places, 1200.0, (400, 400), np.zeros(4))
+
+
+def test_tracked_lips_are_measured_against_their_own_mean(head):
+    track = moving_lips()
+    drive = FaceDrive(head.model, track)
+    assert drive.codes.mean(0)[:-1].abs().max() < 1e-4
+    code = drive.motion(0, 8, torch.ones(8)).code[0]
+    torch.testing.assert_close(code[4], code[2])  # back and forth: 0 1 2 3 2 1 0 1
+    torch.testing.assert_close(code[5], code[1])
+    mesh = torch.from_numpy(track.mesh())
+    torch.testing.assert_close(code[:4], FaceCode().relative(mesh, mesh.mean(0)).float())
+    double = FaceDrive(head.model, track, 2.0).motion(0, 4, torch.zeros(4)).code[0]
+    torch.testing.assert_close(double[:, :-1], 2 * code[:4, :-1])
+    torch.testing.assert_close(double[:, -1], code[:4, -1])
+    assert not FaceDrive(head.model, track, 0.0).codes[:, :-1].any()
+
+
+def test_speech_gets_the_gain_and_the_blinks(head):
+    sound, eyes = babble(1.0), torch.linspace(-1, 0, 5)
+    plain, gained = (SpeechDrive(head.model, sound, gain).motion(3, 5, eyes).code[0].detach() for gain in (None, 2.0))
+    torch.testing.assert_close(gained[:, :-1], 2 * plain[:, :-1])
+    torch.testing.assert_close(plain[:, -1], eyes)
+    assert plain[:, :-1].std() > 0
+    whole = SpeechDrive(head.model, sound).motion(0, 25, torch.zeros(25)).code[0]
+    torch.testing.assert_close(whole[3:8, :-1], plain[:, :-1], atol=1e-5, rtol=1e-5)
+
+
+def test_statistics_hold_every_stage(head, photo, tmp_path):
+    video = counted(head, photo, babble(0.4), seed=7)
+    found = video.save(tmp_path / "out.mp4", tmp_path / "sheet.png").as_dict()
+    assert {"read", "tracking", "encode identity", "speech features", "motion", "render", "composite",
+            "encode video"} <= set(found["seconds"])
+    assert (found["frames"], found["length"], found["seed"], found["weights"]) == (10, 0.4, 7, "random")
+    assert found["total_seconds"] == pytest.approx(sum(found["seconds"].values()), abs=0.01)
+    rendering = sum(found["seconds"][name] for name in ("motion", "render", "composite"))
+    assert found["frames_per_second_rendering"] == pytest.approx(10 / rendering, rel=0.05)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "sheet.png"]
+
+
+def test_what_breaks_half_way_leaves_nothing(head, photo, tmp_path):
+    video = counted(head, photo, babble(1.0))
+    whole = video._model.render
+    video._model.render = lambda *parts: whole(*parts) if len(video._model.calls) < 2 else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        video.save(tmp_path / "out.mp4", tmp_path / "sheet.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options,word", [
+    (dict(frame="half"), "full or face"), (dict(speech=None), "--speech"), (dict(mouth_gain=float("nan")), "gain"),
+    (dict(mouth_gain=-1.0), "gain"), (dict(seed=-1), "seed"), (dict(photo=np.zeros((9, 9), np.uint8)), "uint8"),
+    (dict(photo=np.zeros((90, 90, 3))), "uint8"), (dict(speech=np.zeros(3000, np.float32)), "0.2 s"),
+    (dict(speech=np.full(16000, np.nan, np.float32)), "no numbers"), (dict(speech=np.zeros((2, 16000), np.float32)), "[N]"),
+    (dict(pose="nodding"), "nodding"), (dict(photo=np.full((300, 300, 3), 128, np.uint8)), "no face")])
+def test_what_cannot_be_used_is_named(head, photo, options, word):
+    arguments = {"photo": photo, "speech": babble(0.4)} | options
+    with pytest.raises(InputError, match=word.replace("[", r"\[")) as error:
+        head.speak(**arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device,word", [("tpu", "auto, cpu or cuda"),
+                                         pytest.param("cuda", "no CUDA", marks=pytest.mark.skipif(
+                                             torch.cuda.is_available(), reason="there is a CUDA device"))])
+def test_devices_that_are_not_there_are_refused(device, word):
+    with pytest.raises(InputError, match=word):
+        TalkingHead.load("whatever", device)
