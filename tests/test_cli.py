@@ -116,8 +116,8 @@ CASES = {
 }
 
 
-def command(folder, weights, **changes):
-    options = {"photo": PHOTO, "speech": SPEECH, "output": str(folder / "out.mp4"), "weights": weights} | changes
+def command(folder, bundle, **changes):
+    options = {"photo": PHOTO, "speech": SPEECH, "output": str(folder / "out.mp4"), "weights": bundle} | changes
     return ["speak", *(word for name, value in options.items() if value is not None for word in (f"--{name}", value))]
 
 
