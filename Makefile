@@ -1,7 +1,9 @@
 # `make demo` and `make test` set everything up by themselves: a virtual environment in .venv with pinned versions.
+SUPPORTED = import sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 RUN = .venv/bin
+PIP = $(RUN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: help setup demo test clean
 
@@ -13,13 +15,16 @@ help:
 setup: .venv/.installed
 
 # MediaPipe asks for OpenCV with windows, which needs libGL; the headless wheel of the same version takes its place.
+# The stamp is touched last: a set-up that was interrupted is taken up again by the next call.
 .venv/.installed: constraints.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "found no Python 3.10, 3.11 or 3.12; install one, or call make PYTHON=/path/to/python3.11"; exit 2; }
-	test -x $(RUN)/python || $(PYTHON) -m venv .venv
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(RUN)/python -m pip uninstall --quiet --disable-pip-version-check --yes opencv-contrib-python
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall -c constraints.txt opencv-contrib-python-headless
-	touch $@
+	@$(or $(PYTHON),false) -c '$(SUPPORTED)' 2>/dev/null || { echo "expected Python 3.10, 3.11 or 3.12, found \
+	$(or $(PYTHON),none); install one, or say which: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "setting up .venv: once, some minutes and 6 GB (PyTorch with CUDA)"
+	@$(RUN)/python -c '$(SUPPORTED)' 2>/dev/null && $(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) uninstall --yes opencv-contrib-python
+	$(PIP) install --no-deps --force-reinstall -c constraints.txt opencv-contrib-python-headless
+	@touch $@
 
 demo: setup
 	$(RUN)/s3dnerf speak --photo s3dnerf/assets/demo_photo.jpg --speech s3dnerf/assets/demo_speech.wav --output demo.mp4 --sheet demo.png

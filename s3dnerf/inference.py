@@ -253,5 +253,7 @@ def _progress(task: str, total: int, shown: bool):
         return
     with os.fdopen(os.dup(2), "w") as stream:  # its own, because tracking keeps the libraries' stderr from being seen
         progress = Progress(task, total, "frames", stream=stream)
-        yield progress.advance
-        progress.finish()
+        try:
+            yield progress.advance
+        finally:
+            progress.finish()

@@ -1,4 +1,5 @@
 """From photo and speech to video, through a small model with random weights of the real class and real tracking."""
+import errno
 import tracemalloc
 from importlib.resources import files
 
@@ -226,6 +227,16 @@ def test_what_breaks_half_way_leaves_nothing(head, photo, tmp_path):
     video._model.render = lambda *parts: whole(*parts) if len(video._model.calls) < 2 else 1 / 0
     with pytest.raises(ZeroDivisionError):
         video.save(tmp_path / "out.mp4", tmp_path / "sheet.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(head, photo, tmp_path, monkeypatch):
+    def full(*_parts):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(VideoWriter, "write", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        counted(head, photo, babble(0.4)).save(tmp_path / "out.mp4")
     assert not list(tmp_path.iterdir())
 
 

@@ -26,8 +26,10 @@ LONG_CLIP = 40
 class ClipDataModule(pl.LightningDataModule):
     """Reads folders of shards as `s3dnerf prepare` or `s3dnerf synthesize` writes them.
 
-    Training draws shards with replacement, split over nodes and workers, with a fixed number of batches per epoch, so that
-    no process ever waits for another. Validation reads every clip once.
+    Training draws shards with replacement, each worker of each process its own, with a fixed number of batches per epoch,
+    so that no process ever waits for another. What an epoch draws follows from the seed and the epoch's number alone: training
+    that is resumed at an epoch goes on exactly (with the trainer's `reload_dataloaders_every_n_epochs` at 1, as in configs/).
+    Validation reads every clip once.
 
     Args:
         train: folder of training shards.
@@ -37,6 +39,7 @@ class ClipDataModule(pl.LightningDataModule):
         batch_size: examples per batch.
         steps_per_epoch: batches per epoch and process.
         val_clips: at most so many validation clips; None takes all.
+        val_frames: frames of a validation clip, spread evenly over it; 0 takes `frames` consecutive ones.
         images: "all", "photo" (only the photo is decoded) or "none"; what is left out comes as tensors of size 0.
         hard_pairs: share of examples whose photo has a more closed mouth than its frames, which are chosen open.
         jitter: strength of the brightness, contrast and colour changes made alike to photo and frames.
@@ -47,9 +50,9 @@ class ClipDataModule(pl.LightningDataModule):
     """
 
     def __init__(self, train: Optional[str] = None, val: Optional[str] = None, frames: int = 4, spacing: int = 8,
-                 batch_size: int = 4, steps_per_epoch: int = 200, val_clips: Optional[int] = 16, images: str = "all",
-                 hard_pairs: float = 0.5, jitter: float = 0.2, speech_field: str = "mel", workers: int = 1,
-                 shuffle: int = 200, seed: int = 0):
+                 batch_size: int = 4, steps_per_epoch: int = 250, val_clips: Optional[int] = 16, val_frames: int = 12,
+                 images: str = "all", hard_pairs: float = 0.5, jitter: float = 0.2, speech_field: str = "mel",
+                 workers: int = 1, shuffle: int = 200, seed: int = 0):
         super().__init__()
         if images not in ("all", "photo", "none"):
             raise DatasetError(f"found images={images!r}; expected all, photo or none")
@@ -57,24 +60,23 @@ class ClipDataModule(pl.LightningDataModule):
         self.val_clips, self.workers, self.shuffle, self.seed = val_clips, workers, shuffle, seed
         self.training = partial(make_examples, frames=frames, spacing=spacing, images=images, hard_pairs=hard_pairs,
                                 jitter=jitter, speech_field=speech_field)
-        self.validation = partial(make_validation_example, frames=frames, images=images, speech_field=speech_field)
+        self.validation = partial(make_validation_example, frames=val_frames or frames, even=val_frames > 0, images=images,
+                                  speech_field=speech_field)
 
     def train_dataloader(self):
         import webdataset as wds
 
-        people = read_people(self.train)
-        shards = wds.ResampledShards(shard_paths(self.train), seed=self.seed, deterministic=True)
-        dataset = wds.DataPipeline(shards, wds.tarfile_to_samples(),
-                                   wds.shuffle(self.shuffle, rng=random.Random(self.seed)),
-                                   partial(self._examples, people=people))
+        seed = 10_000 * self.seed + (self.trainer.current_epoch if self.trainer else 0)
+        shards = wds.ResampledShards(shard_paths(self.train), seed=seed, deterministic=True)
+        dataset = wds.DataPipeline(shards, wds.tarfile_to_samples(), wds.shuffle(self.shuffle, rng=random.Random(seed)),
+                                   partial(self._examples, people=read_people(self.train), seed=seed))
         dataset.append(wds.batched(self.batch_size, collation_fn=Clip.stack, partial=False))
-        loader = wds.WebLoader(dataset, batch_size=None, num_workers=self.workers,
-                               persistent_workers=self.workers > 0, worker_init_fn=one_thread)
+        loader = wds.WebLoader(dataset, batch_size=None, num_workers=self.workers, worker_init_fn=one_thread)
         return loader.with_epoch(self.steps_per_epoch).with_length(self.steps_per_epoch)
 
-    def _examples(self, samples, people):
+    def _examples(self, samples, people, seed):
         worker = torch.utils.data.get_worker_info()
-        draw = random.Random(f"{self.seed} {worker.id if worker else 0} {torch.initial_seed()}")
+        draw = random.Random(f"{seed} {worker.id if worker else 0} {self.trainer.global_rank if self.trainer else 0}")
         for sample in samples:
             yield from self.training(sample, people, draw)
 
@@ -130,10 +132,10 @@ def make_examples(sample: dict, people: dict[str, np.ndarray], draw: random.Rand
 
 
 def make_validation_example(sample: dict, people: dict[str, np.ndarray], *, frames: int, images: str,
-                            speech_field: str) -> Clip:
-    """The first frame as the photo, and `frames` frames spread evenly over the clip."""
+                            speech_field: str, even: bool = True) -> Clip:
+    """The first frame as the photo, and `frames` frames spread evenly over the clip, or its first ones."""
     total = json.loads(sample["json"])["n_frames"]
-    chosen = [int(x) for x in np.linspace(0, total - 1, frames).round()]
+    chosen = [int(x) for x in np.linspace(0, total - 1, frames).round()] if even else list(range(min(frames, total)))
     return make_clip(sample, people, chosen, 0, images, speech_field)
 
 

@@ -38,6 +38,13 @@ class ModelSystem(pl.LightningModule):
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(name.split(".")[0] in train_only)
 
+    def on_fit_start(self) -> None:
+        self.first_seed = torch.initial_seed()
+
+    def on_train_epoch_start(self) -> None:
+        """Starts every epoch from a random state of its own, so that a resumed epoch draws what it would have drawn."""
+        torch.manual_seed(self.first_seed + self.current_epoch)
+
     def configure_optimizers(self):
         optimizer = self.optimizer([parameter for parameter in self.model.parameters() if parameter.requires_grad])
         if self.scheduler is None:

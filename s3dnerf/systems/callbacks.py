@@ -42,6 +42,12 @@ class LogRenderings(pl.Callback):
             else:
                 write_sheet(sheet, folder / f"clip{batch_idx}-step{trainer.global_step:06d}")
 
+    def teardown(self, trainer, module, stage):
+        """Closes an offline wandb run, so that its file is whole when the command ends."""
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+                logger.experiment.finish(quiet=True)
+
     @staticmethod
     def _to_wandb(logger: WandbLogger, folder: Path, sheet: Tensor, index: int, step: int) -> None:
         import wandb
