@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves: a virtual environment in .venv with pinned versions.
-SUPPORTED = import sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+SUPPORTED = import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 RUN = .venv/bin
@@ -15,11 +15,11 @@ help:
 setup: .venv/.installed
 
 # MediaPipe asks for OpenCV with windows, which needs libGL; the headless wheel of the same version takes its place.
-# The stamp is touched last: a set-up that was interrupted is taken up again by the next call.
+# The stamp is touched last, so that a set-up that was interrupted is taken up again by the next call.
 .venv/.installed: constraints.txt pyproject.toml
-	@$(or $(PYTHON),false) -c '$(SUPPORTED)' 2>/dev/null || { echo "expected Python 3.10, 3.11 or 3.12, found \
-	$(or $(PYTHON),none); install one, or say which: make PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@echo "setting up .venv: once, some minutes and 6 GB (PyTorch with CUDA)"
+	@$(or $(PYTHON),false) -c '$(SUPPORTED)' 2>/dev/null || { \
+	echo "expected Python 3.10, 3.11 or 3.12 with venv, found $(or $(PYTHON),none); install one, or call make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "setting up .venv: once, some minutes and about 6 GB"
 	@$(RUN)/python -c '$(SUPPORTED)' 2>/dev/null && $(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	$(PIP) uninstall --yes opencv-contrib-python

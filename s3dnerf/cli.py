@@ -156,7 +156,8 @@ def mistake(message: str, known: Sequence[str] = ()) -> str:
     word = re.search(r"unrecognized arguments: (\S+)", found)
     key = re.search(r'Parser key "([\w.]+)"', message)
     place = f"{_option(key[1], known)}: " if key and not word else ""
-    found = re.sub(r'^Parser key "[\w.]+": ?', "", found).replace("xpected a one", "xpected one").replace(" a int", " an int")
+    found = re.sub(r'^Parser key "[\w.]+": ?', "", found)
+    found = found.replace("xpected a one", "xpected one").replace(" a int", " an int")
     if word:
         found = re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), found)
     return f"{place}{found[:1].lower()}{found[1:]}; {_similar(word[1].split('=')[0] if word else '', known)}"

@@ -38,7 +38,8 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
 
     head = TalkingHead.load(weights, device)
     loading = time.perf_counter() - begin
-    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, seed=seed, progress=True)
+    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, seed=seed,
+                       progress=True)
     for remark in video.statistics.remarks:
         print(f"s3dnerf: note: {remark}", file=sys.stderr)
     video.statistics.seconds = {"load": loading, **video.statistics.seconds}
@@ -90,7 +91,8 @@ def synthesize(output: str, people: int = 4, clips: int = 4, seconds: float = 2.
 
     from s3dnerf.data.synthetic import synthesize as run
 
-    run(Path(output), people=people, clips=clips, seconds=seconds, size=size, seed=seed, clips_per_shard=clips_per_shard)
+    run(Path(output), people=people, clips=clips, seconds=seconds, size=size, seed=seed,
+        clips_per_shard=clips_per_shard)
 
 
 def models() -> None:

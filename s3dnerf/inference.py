@@ -57,8 +57,8 @@ class Statistics:
         """Plain values for JSON; rendering speed counts motion, render and composite, end-to-end speed everything."""
         rendering = sum(self.seconds.get(name, 0.0) for name in ("motion", "render", "composite"))
         total = sum(self.seconds.values())
-        return {"frames": self.frames, "length": self.frames / FPS, "fps": FPS, "width": self.width, "height": self.height,
-                "weights": self.weights, "device": str(self.device), "seed": self.seed, "remarks": self.remarks,
+        return {"frames": self.frames, "length": self.frames / FPS, "fps": FPS,
+                "width": self.width, "height": self.height, "weights": self.weights, "device": str(self.device), "seed": self.seed, "remarks": self.remarks,
                 "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
                 "total_seconds": round(total, 3),
                 "frames_per_second_rendering": round(self.frames / max(rendering, 1e-9), 2),
@@ -72,8 +72,8 @@ class TalkingVideo:
     """
 
     def __init__(self, model: S3DNeRF, appearance: Appearance, drive: Union[SpeechDrive, FaceDrive],
-                 head: Union[StillHead, NaturalHead, RecordedHead], canvas: Union[FaceFrame, FullFrame], photo: np.ndarray,
-                 sound: np.ndarray, statistics: Statistics):
+                 head: Union[StillHead, NaturalHead, RecordedHead], canvas: Union[FaceFrame, FullFrame],
+                 photo: np.ndarray, sound: np.ndarray, statistics: Statistics):
         self._model, self._appearance, self._drive, self._head, self._canvas = model, appearance, drive, head, canvas
         self.photo, self.sound, self.statistics = photo, sound, statistics
         self.width, self.height = canvas.width, canvas.height
@@ -122,14 +122,15 @@ class TalkingVideo:
             if sheet is not None:
                 page.write(sheet)
         except (OSError, av.FFmpegError) as error:
-            raise InputError(f"cannot write {output} ({error.strerror}); free some space or choose another folder") from None
+            raise InputError(f"cannot write {output} ({error.strerror}); free some space or choose another folder") \
+                from None
         return self.statistics
 
 
 class TalkingHead:
     """The one-shot talking head, ready to use.
 
-    >>> TalkingHead.load().speak("face.jpg", "hello.wav").save("out.mp4")                                # doctest: +SKIP
+    >>> TalkingHead.load().speak("face.jpg", "hello.wav").save("out.mp4")  # doctest: +SKIP
     """
 
     def __init__(self, model: S3DNeRF, name: str = "", device: Union[str, torch.device] = "cpu"):
@@ -137,7 +138,10 @@ class TalkingHead:
 
     @classmethod
     def load(cls, weights: PathLike = DEFAULT, device: str = "auto") -> "TalkingHead":
-        """From a name, a folder or a training checkpoint; CheckpointError if there is none. `device`: auto, cpu or cuda."""
+        """From a name, a folder or a training checkpoint, on the device auto, cpu or cuda.
+
+        CheckpointError if there are no such weights, InputError if there is no such device.
+        """
         if device not in ("auto", "cpu", "cuda"):
             raise InputError(f"found device {device!r}; expected auto, cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available():
@@ -211,7 +215,8 @@ def _sound(speech: Union[PathLike, np.ndarray]) -> np.ndarray:
     if not isinstance(speech, np.ndarray):
         return read_sound(speech)
     if speech.ndim != 1 or speech.dtype.kind != "f" or len(speech) < MIN_SECONDS * SAMPLE_RATE:
-        raise InputError(f"found speech of {speech.dtype} {list(speech.shape)}; expected floats [N] at 16 kHz, 0.2 s or more")
+        raise InputError(f"found speech of {speech.dtype} {list(speech.shape)}; expected floats [N] at 16 kHz, 0.2 s or "
+                         "more")
     if not np.isfinite(speech).all():
         raise InputError("the speech holds values that are no numbers (NaN or infinite); record or convert it again")
     return speech.astype(np.float32)

@@ -34,7 +34,7 @@ CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 def check_file(path: PathLike, what: str) -> Path:
     """The path of an existing, non-empty file; InputError otherwise. `what` names it in the message ("photo")."""
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, False for what cannot be looked up: a name too long, a closed folder
         raise InputError(f"no {what} {path}; check the path")
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the file of the {what}")
@@ -112,8 +112,9 @@ def read_sound(path: PathLike, allow_silence: bool = True) -> np.ndarray:
         try:
             for frame in container.decode(stream):
                 begin = begin if begin is not None else _late_start(container, frame)
-                parts += [chunk.to_ndarray()[0] for chunk in resampler.resample(frame)]
-            parts += [chunk.to_ndarray()[0] for chunk in resampler.resample(None)] if parts else []
+                gain = 0.5 ** 0.5 if frame.layout.nb_channels == 2 else 1.0  # mixing keeps power: equal channels grow louder
+                parts += [chunk.to_ndarray()[0] * gain for chunk in resampler.resample(frame)]
+            parts += [chunk.to_ndarray()[0] * gain for chunk in resampler.resample(None)] if parts else []
         except av.FFmpegError as error:
             if not parts:
                 raise InputError(f"{path} is damaged ({error.strerror}); record or convert it again") from None
@@ -138,7 +139,7 @@ def _checked(sound: np.ndarray, path: Path, allow_silence: bool) -> np.ndarray:
         raise InputError(f"{path} lasts {len(sound) / SAMPLE_RATE:.2f} s; expected at least {MIN_SECONDS} s of speech")
     if not allow_silence and is_silent(sound):
         raise InputError(f"{path} is silent; check the microphone or the sound track")
-    return sound
+    return np.clip(sound, -1, 1)
 
 
 def is_silent(sound: np.ndarray) -> bool:
@@ -222,14 +223,15 @@ def check_output(path: PathLike) -> Path:
     if path.suffix.lower() not in CONTAINERS:
         raise InputError(f"found output {path.name}; expected a name that ends in {', '.join(CONTAINERS)}")
     folder = path.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"no folder {folder} for the output; make it first")
     try:
         with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError:
-        raise InputError(f"cannot write into {folder}; choose another folder for the output") from None
-    if path.is_dir():
+            is_folder = path.is_dir()
+    except OSError as error:
+        raise InputError(f"cannot write into {folder} ({error.strerror}); choose another folder or a shorter name for the "
+                         "output") from None
+    if is_folder:
         raise InputError(f"{path} is a folder; give a file for the output")
     return path
 
@@ -255,10 +257,11 @@ class VideoWriter:
         import av
 
         self.path, self.sound, self.fps, self.count, self.heard = check_output(path), sound, fps, 0, 0
-        self.part = self.path.with_name(f".{self.path.stem}.{os.getpid()}{self.path.suffix}")
+        self.part = self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}{self.path.suffix}")
         self.pad = ((0, height % 2), (0, width % 2), (0, 0))
         av.logging.set_level(av.logging.PANIC)
-        self.container = av.open(str(self.part), "w", options={"movflags": "+faststart"})
+        options = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+        self.container = av.open(str(self.part), "w", options=options)
         self.video = self.container.add_stream("libx264", rate=fps)
         self.video.width, self.video.height = width + width % 2, height + height % 2
         self.video.pix_fmt = "yuv420p"
@@ -352,8 +355,9 @@ def log_mel(sound: "Union[np.ndarray, Tensor]") -> "Tensor":
     sound = torch.as_tensor(sound, dtype=torch.float32)
     lifted = torch.cat([sound[..., :1], sound[..., 1:] - 0.97 * sound[..., :-1]], -1)
     window = torch.hann_window(MEL_WINDOW, device=sound.device)
-    spectrum = torch.stft(lifted, MEL_WINDOW, MEL_HOP, MEL_WINDOW, window, center=True, pad_mode="constant",
-                          return_complex=True).abs()
+    spectrum = torch.stft(lifted.reshape(-1, sound.shape[-1]), MEL_WINDOW, MEL_HOP, MEL_WINDOW, window, center=True,
+                          pad_mode="constant", return_complex=True).abs()
+    spectrum = spectrum.reshape(*sound.shape[:-1], *spectrum.shape[1:])
     filters = torch.as_tensor(mel_filters(), dtype=torch.float32, device=sound.device)
     decibels = 20 * torch.log10((filters @ spectrum).clamp_min(1e-5)) - 20
     return (8 * (decibels + 100) / 100 - 4).clamp(-4, 4)

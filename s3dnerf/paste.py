@@ -73,7 +73,8 @@ class FullFrame:
         """[T, H, W, 3] uint8 of a rendering [1, T]."""
         source, inside = rendering.source[0], rendering.inside[0]
         height, width = source.shape[-2:]
-        rays = torch.stack(torch.meshgrid(_centres(width, source.device), _centres(height, source.device), indexing="xy"))
+        rays = torch.stack(torch.meshgrid(_centres(width, source.device), _centres(height, source.device),
+                                          indexing="xy"))
         shift = self._read(source - rays).permute(0, 2, 3, 1)
         shift = shift * shift.new_tensor([self.box.side / self.part.shape[-1], self.box.side / self.part.shape[-2]])
         # bicubic: between pixels, bilinear look-up loses a third of the fine detail

@@ -63,15 +63,15 @@ class StillHead:
         return Sway(torch.eye(3).repeat(count, 1, 1), torch.zeros(count, 2), torch.ones(count))
 
     def eyes(self, first: int, count: int, opening: float) -> Tensor:
-        """[count] change of the eye opening, in units of 0.1 head units, of eyes that the photo shows `opening` head units wide."""
+        """[count] change of the eye opening, in tenths of a head unit, of eyes that are `opening` head units wide."""
         return torch.zeros(count)
 
 
 class NaturalHead:
     """Small slow movements, sums of a few sines of random phase, and a blink every 2 to 6 seconds.
 
-    Frame 0 is the photo's pose; the movement grows to its full size within two seconds. Frames depend on their number and
-    the seed alone.
+    Frame 0 is the photo's pose; the movement grows to its full size within two seconds. Frames depend on their number
+    and the seed alone.
 
     Args:
         seed: of the movement and of the blinks.
@@ -106,7 +106,7 @@ class NaturalHead:
         return Sway(rotation_from_euler(pitch, yaw, roll), shift, torch.ones(count))
 
     def eyes(self, first: int, count: int, opening: float) -> Tensor:
-        """[count] change of the eye opening, in units of 0.1 head units, of eyes that the photo shows `opening` head units wide."""
+        """[count] change of the eye opening, in tenths of a head unit, of eyes that are `opening` head units wide."""
         time = np.arange(first, first + count)[:, None] / FPS - self.blinks
         closes, closed, opens = self.blink
         share = np.where(time < 0, 1 + time / closes, 1 - (time - closed) / opens).clip(0, 1).max(1)
@@ -137,6 +137,6 @@ class RecordedHead:
         return self.path[torch.from_numpy(bounce(first, count, len(self.openings)))]
 
     def eyes(self, first: int, count: int, opening: float) -> Tensor:
-        """[count] change of the eye opening, in units of 0.1 head units, of eyes that the photo shows `opening` head units wide."""
+        """[count] change of the eye opening, in tenths of a head unit, of eyes that are `opening` head units wide."""
         shown = self.openings[torch.from_numpy(bounce(first, count, len(self.openings)))]
         return shown.clamp(-max(0.0, opening - CLOSED) / 0.1, 0.2)

@@ -41,8 +41,8 @@ class ContactSheet:
         width, height = cells[0][1].size
         row = height + CAPTION + MARGIN
         left = self.photo.width + 2 * MARGIN
-        page = Image.new("RGB", (left + columns * (width + MARGIN), max(2 * row, self.photo.height + CAPTION + MARGIN) + MARGIN),
-                         "white")
+        tall = max(2 * row, self.photo.height + CAPTION + MARGIN) + MARGIN
+        page = Image.new("RGB", (left + columns * (width + MARGIN), tall), "white")
         pen = ImageDraw.Draw(page)
         page.paste(self.photo, (MARGIN, MARGIN))
         pen.text((MARGIN, MARGIN + self.photo.height), "photo", fill="black")

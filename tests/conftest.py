@@ -1,9 +1,14 @@
-"""Shared by all tests: few threads, fixed seeds, one small set of synthetic shards."""
+"""Shared by all tests: few threads, fixed seeds, no network, no noise; one small set of synthetic shards."""
 import os
+import random
 
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -14,6 +19,8 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def seeded():
+    random.seed(0)
+    np.random.seed(0)
     torch.manual_seed(0)
 
 

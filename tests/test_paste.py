@@ -16,7 +16,7 @@ def photo(height=150, width=121, seed=0):
 
 
 def rendering(picture, box, frames=2, shift=(0.0, 0.0), inside=0.0, colour=None):
-    """What a model returns that looks the crop up `shift` (crop units) beside each pixel; `inside` of it is `colour`."""
+    """What a model returns that looks the crop up `shift` (crop units) away; `inside` of it is `colour`."""
     crop = torch.from_numpy(cut(picture[None], box, SIZE)).permute(0, 3, 1, 2).float() / 255
     own = lambda n: torch.stack(torch.meshgrid(*[(torch.arange(n) + 0.5) * (2 / n) - 1] * 2, indexing="xy"))[None]
     move = torch.tensor(shift)[None, :, None, None]
@@ -44,7 +44,8 @@ def test_a_rendering_that_equals_the_crop_leaves_the_photo_untouched(box):
 def test_pixels_are_moved_at_the_photos_own_resolution():
     """A shift by whole photo pixels moves the finest detail exactly; a crop that was resampled could not hold it."""
     picture, box = photo(200, 200), CropBox(30.0, 40.0, 128.0)
-    frames = FullFrame(picture, box, torch.device("cpu")).frames(rendering(picture, box, shift=(2 * 3 / 128, 2 * -2 / 128)))
+    moved = rendering(picture, box, shift=(2 * 3 / 128, 2 * -2 / 128))
+    frames = FullFrame(picture, box, torch.device("cpu")).frames(moved)
     inner = np.s_[60:150, 50:140]
     expected = np.roll(picture, (2, -3), (0, 1))[inner]
     assert np.abs(frames[0][inner].astype(int) - expected).max() <= 1

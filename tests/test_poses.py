@@ -47,9 +47,10 @@ def test_the_recordings_own_first_frame_gives_back_the_recording():
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_another_focal_length_moves_the_head_by_the_same_share_of_itself(scale):
-    """The same film through a lens `scale` as long from `scale` as far: the head moves as many head units in the picture."""
+    """The same film through a lens `scale` as long from `scale` as far: the head moves as far in the picture."""
     near, far = track(shift=(0, 0)), track(shift=(0, 0), focal=900 * scale, distance=9 * scale)
-    middle = lambda recording: project(torch.zeros(12, 1, 3), move(CAMERA, RecordedHead(recording).sway(0, 12)))[0][:, 0]
+    seen = lambda recording: move(CAMERA, RecordedHead(recording).sway(0, 12))
+    middle = lambda recording: project(torch.zeros(12, 1, 3), seen(recording))[0][:, 0]
     unit = CAMERA.intrinsics[0, 0] / 12
     assert ((middle(near) - middle(far)).norm(dim=-1) < 0.02 * unit).all()
     assert (middle(near)[-1] - middle(near)[0]).norm() > 0.1 * unit
@@ -106,6 +107,7 @@ def test_blinks_come_every_two_to_six_seconds_and_close_the_photos_eyes():
     gaps = np.diff(begins) / 25
     assert 20 <= len(begins) <= 60 and gaps.min() > 1.9 and gaps.max() < 6.1
     assert eyes.min() == pytest.approx(-0.8) and eyes.max() <= 0  # 0.1 head units open, 0.02 when closed
-    lengths = [len(run) for run in np.split(eyes < -0.01, np.flatnonzero(np.diff((eyes < -0.01).astype(int))) + 1) if run[0]]
+    moving = eyes < -0.01
+    lengths = [len(run) for run in np.split(moving, np.flatnonzero(np.diff(moving.astype(int))) + 1) if run[0]]
     assert max(lengths) <= 8
     assert not NaturalHead(0, 250).eyes(0, 250, 0.01).any()  # eyes that are closed stay so

@@ -34,17 +34,20 @@ def available_models() -> list[str]:
     return sorted(path.parent.name for path in weights_folder().glob("*/model.safetensors"))
 
 
-def find_weights(weights: Union[str, Path]) -> Path:
-    """The bundle's folder or the checkpoint's file for a name, a folder or a path; CheckpointError if there is none."""
+def find_weights(weights: Union[str, Path], name: str = "model", config: str = "config") -> Path:
+    """The bundle's folder or the checkpoint's file for a name, a folder or a path; CheckpointError if there is none.
+
+    `name` and `config` are the stems of the files that the folder must hold.
+    """
     path = Path(weights)
     for candidate in (weights_folder() / str(weights), path):
-        if (candidate / "model.safetensors").is_file() and (candidate / "config.yaml").is_file():
+        if (candidate / f"{name}.safetensors").is_file() and (candidate / f"{config}.yaml").is_file():
             return candidate
     if path.suffix == ".ckpt" and path.is_file():
         return path
     names = ", ".join(available_models()) or "none is installed"
-    raise CheckpointError(f"no weights {str(weights)!r}; give a name ({names}), a folder with model.safetensors and "
-                          "config.yaml, or a training checkpoint (.ckpt)")
+    raise CheckpointError(f"no weights {str(weights)!r}; give a name ({names}), a folder with "
+                          f"{name}.safetensors and {config}.yaml, or a training checkpoint (.ckpt)")
 
 
 def load_model(weights: Union[str, Path] = DEFAULT, device: Union[str, torch.device] = "cpu") -> S3DNeRF:
@@ -60,7 +63,7 @@ def load_lip_sync(weights: Union[str, Path, None] = DEFAULT) -> LipSyncDiscrimin
     if weights is None:
         raise CheckpointError("the lip-sync loss needs a trained discriminator; give its checkpoint as `lip_sync`, or set "
                               "objective.lip_sync to 0")
-    path = find_weights(weights)
+    path = find_weights(weights, "lip_sync", "lip_sync")
     if path.is_file():
         return _from_checkpoint(path, "LipSyncDiscriminator").eval()
     return _from_bundle(path, "lip_sync", "lip_sync").eval()

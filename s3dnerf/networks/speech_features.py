@@ -7,17 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s3dnerf.errors import DependencyError
-from s3dnerf.media import FPS, MEL_BINS, MEL_CONTEXT, MEL_HOP, MEL_WINDOW, SAMPLE_RATE, log_mel, mel_windows
+from s3dnerf.errors import DependencyError, InputError
+from s3dnerf.media import (FPS, MEL_BINS, MEL_CONTEXT, MEL_HOP, MEL_WINDOW, SAMPLE_RATE, SAMPLES_PER_FRAME, frame_count,
+                           log_mel, mel_windows)
 
 MEL_STRETCH = 1600
 """mel frames that are computed at once: 20 s"""
+MEETING_FRAMES, MEETING_MEL = 5, 16
+"""so many video frames last exactly as long as so many mel frames"""
 
 
 class MelFeatures:
     """Log-mel spectrogram, 80 vectors a second, half a second around each frame."""
 
-    channels, window = MEL_BINS, MEL_CONTEXT
+    channels, window, rate = MEL_BINS, MEL_CONTEXT, SAMPLE_RATE / MEL_HOP
 
     def sequence(self, sound: Tensor) -> Tensor:
         """[80, M] of a recording [N] at 16 kHz; computed in stretches, so that memory is that of the result."""
@@ -30,8 +33,11 @@ class MelFeatures:
         return torch.cat(parts, 1)
 
     def windows(self, sequence: Tensor, first: int, count: int) -> Tensor:
-        """[count, 80, 40] around the frames from `first` on."""
-        return mel_windows(sequence, count, first)
+        """[count, 80, 40] around the frames from `first` on; silence beyond the ends."""
+        skipped = max(0, first // MEETING_FRAMES - 2)
+        last = (first + count) // MEETING_FRAMES + 3
+        part = sequence[:, skipped * MEETING_MEL:last * MEETING_MEL]
+        return mel_windows(part, count, first - skipped * MEETING_FRAMES)
 
 
 class TransformerFeatures:
@@ -47,7 +53,8 @@ class TransformerFeatures:
         context_seconds: what is encoded beside it on either side and dropped.
 
     Raises:
-        DependencyError: if the folder is missing or the hub cannot be reached.
+        DependencyError: if the folder is missing or incomplete, or the hub cannot be reached.
+        InputError: for a layer that the encoder does not have.
     """
 
     window = 16
@@ -62,30 +69,23 @@ class TransformerFeatures:
             if config.model_type not in kinds:
                 raise DependencyError(f"found a model of type {config.model_type!r} at {name}; expected wav2vec2 or hubert")
             self.model = kinds[config.model_type].from_pretrained(name).eval().requires_grad_(False)
+            self.normalise = wants_normalisation(name)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise DependencyError(f"cannot load the speech encoder {name} ({reason}); download it once and give its folder, "
                                   "or use mel") from None
-        self.normalise = self._wants_normalisation(name)
+        if not -config.num_hidden_layers - 1 <= layer <= config.num_hidden_layers:
+            raise InputError(f"found layer {layer}; {name} has {config.num_hidden_layers}: expected -1 or 0 to that number")
         self.channels, self.layer = config.hidden_size, layer
         self.chunk, self.context = round(chunk_seconds * self.rate), round(context_seconds * self.rate)
-
-    @staticmethod
-    def _wants_normalisation(name: str) -> bool:
-        """Whether the recording is brought to mean 0 and variance 1; so it is where the model does not say."""
-        from transformers import Wav2Vec2FeatureExtractor
-
-        if Path(name).is_dir() and not (Path(name) / "preprocessor_config.json").is_file():
-            return True
-        return bool(Wav2Vec2FeatureExtractor.from_pretrained(name).do_normalize)
 
     @torch.inference_mode()
     def sequence(self, sound: Tensor) -> Tensor:
         """[C, 2 * frames] of a recording [N] at 16 kHz: the vector k is for the time (k + 0.5) / 50 s."""
-        hop = SAMPLE_RATE // self.rate
-        count = max(2, 2 * round(len(sound) / (2 * hop)))
+        hop = SAMPLES_PER_FRAME // 2
+        count = 2 * frame_count(len(sound))
         if self.normalise:
-            sound = (sound - sound.mean()) / (sound.std() + 1e-7)
+            sound = (sound - sound.mean()) / (sound.var(correction=0) + 1e-7).sqrt()
         sound = F.pad(sound, (0, max(0, count * hop - len(sound))))
         parts = []
         for first in range(0, count, self.chunk):
@@ -95,12 +95,23 @@ class TransformerFeatures:
         return torch.cat(parts, 1)
 
     def _encode(self, sound: Tensor, count: int) -> Tensor:
-        """[C, count] of one chunk; the convolutions' receptive field of 400 samples is made up for by 40 on either side."""
+        """[C, count] of one chunk; the convolutions see 400 samples at steps of 320, so that 40 are added on either side."""
         padded = F.pad(sound, (40, 40 + 320))[None]
         states = self.model(padded, output_hidden_states=True).hidden_states[self.layer][0]
         return states[:count].T
 
     def windows(self, sequence: Tensor, first: int, count: int) -> Tensor:
         """[count, C, 16] around the frames from `first` on; zeros beyond the ends."""
-        padded = F.pad(sequence, (7, 7 + 2 * max(0, first + count - sequence.shape[1] // 2)))
-        return torch.stack([padded[:, 2 * t:2 * t + self.window] for t in range(first, first + count)])
+        low, high = 2 * first - 7, 2 * (first + count) + 7
+        part = sequence[:, max(0, low):high]
+        part = F.pad(part, (max(0, -low), high - max(0, low) - part.shape[1]))
+        return part.unfold(1, self.window, 2).transpose(0, 1)
+
+
+def wants_normalisation(name: str) -> bool:
+    """Whether a speech encoder wants recordings of mean 0 and variance 1; assumed where its folder does not say."""
+    from transformers import Wav2Vec2FeatureExtractor
+
+    if Path(name).is_dir() and not (Path(name) / "preprocessor_config.json").is_file():
+        return True
+    return bool(Wav2Vec2FeatureExtractor.from_pretrained(name).do_normalize)
