@@ -58,7 +58,8 @@ class Statistics:
         rendering = sum(self.seconds.get(name, 0.0) for name in ("motion", "render", "composite"))
         total = sum(self.seconds.values())
         return {"frames": self.frames, "length": self.frames / FPS, "fps": FPS,
-                "width": self.width, "height": self.height, "weights": self.weights, "device": str(self.device), "seed": self.seed, "remarks": self.remarks,
+                "width": self.width, "height": self.height, "weights": self.weights,
+                "device": str(self.device), "seed": self.seed, "remarks": self.remarks,
                 "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
                 "total_seconds": round(total, 3),
                 "frames_per_second_rendering": round(self.frames / max(rendering, 1e-9), 2),
@@ -215,8 +216,8 @@ def _sound(speech: Union[PathLike, np.ndarray]) -> np.ndarray:
     if not isinstance(speech, np.ndarray):
         return read_sound(speech)
     if speech.ndim != 1 or speech.dtype.kind != "f" or len(speech) < MIN_SECONDS * SAMPLE_RATE:
-        raise InputError(f"found speech of {speech.dtype} {list(speech.shape)}; expected floats [N] at 16 kHz, 0.2 s or "
-                         "more")
+        raise InputError(f"found speech of {speech.dtype} {list(speech.shape)}; expected floats [N] at 16 kHz, "
+                         "0.2 s or more")
     if not np.isfinite(speech).all():
         raise InputError("the speech holds values that are no numbers (NaN or infinite); record or convert it again")
     return speech.astype(np.float32)

@@ -34,7 +34,7 @@ CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 def check_file(path: PathLike, what: str) -> Path:
     """The path of an existing, non-empty file; InputError otherwise. `what` names it in the message ("photo")."""
     path = Path(path)
-    if not os.path.exists(path):  # unlike Path.exists, False for what cannot be looked up: a name too long, a closed folder
+    if not os.path.exists(path):  # unlike Path.exists, False for a name that is too long
         raise InputError(f"no {what} {path}; check the path")
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the file of the {what}")
@@ -86,7 +86,6 @@ def _to_rgb(image):
 def _open(path: Path, what: str):
     import av
 
-    av.logging.set_level(av.logging.PANIC)
     try:
         return av.open(str(path))
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -112,7 +111,7 @@ def read_sound(path: PathLike, allow_silence: bool = True) -> np.ndarray:
         try:
             for frame in container.decode(stream):
                 begin = begin if begin is not None else _late_start(container, frame)
-                gain = 0.5 ** 0.5 if frame.layout.nb_channels == 2 else 1.0  # mixing keeps power: equal channels grow louder
+                gain = 0.5 ** 0.5 if frame.layout.nb_channels == 2 else 1.0  # the mixer adds equal channels up to 1.4
                 parts += [chunk.to_ndarray()[0] * gain for chunk in resampler.resample(frame)]
             parts += [chunk.to_ndarray()[0] * gain for chunk in resampler.resample(None)] if parts else []
         except av.FFmpegError as error:
@@ -259,7 +258,6 @@ class VideoWriter:
         self.path, self.sound, self.fps, self.count, self.heard = check_output(path), sound, fps, 0, 0
         self.part = self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}{self.path.suffix}")
         self.pad = ((0, height % 2), (0, width % 2), (0, 0))
-        av.logging.set_level(av.logging.PANIC)
         options = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         self.container = av.open(str(self.part), "w", options=options)
         self.video = self.container.add_stream("libx264", rate=fps)

@@ -51,20 +51,20 @@ def prepare(manifest: Path, videos: Path, output: Path, *, split: Optional[Seque
     work = Path(output) / ".work"
     work.mkdir(parents=True, exist_ok=True)
     jobs = [Job(Path(videos) / row["file"], row, size, max_seconds,
-                work / f"{row['split']}-{row['file'].replace('/', '-').replace('.', '_')}-{size}-{max_seconds:g}.pkl")
-            for row in rows]
+                work / f"{row['split']}-{clip_name(row['file'])}-{size}-{max_seconds:g}.pkl") for row in rows]
     todo = [job for job in jobs if not job.done.exists()]
     progress = Progress("preparing", len(todo), "clips")
-    with get_context("spawn").Pool(min(workers or os.cpu_count() or 1, max(1, len(todo)))) as pool:
-        for _ in pool.imap_unordered(run, todo):
-            progress.advance()
+    if todo:
+        with get_context("spawn").Pool(min(workers or os.cpu_count() or 1, len(todo))) as pool:
+            for _ in pool.imap_unordered(run, todo):
+                progress.advance()
     progress.finish()
     for name in sorted({row["split"] for row in rows}):
         assemble([job for job in jobs if job.row["split"] == name], Path(output) / name, name, clips_per_shard)
 
 
 def read_manifest(path: Path, split: Optional[Sequence[str]]) -> list[dict]:
-    """The rows of the wanted splits; DatasetError if the file or a column is missing or nothing is left."""
+    """The rows of the wanted splits; DatasetError if the file or a column is missing, names clash, or no row is left."""
     if not path.is_file():
         raise DatasetError(f"no manifest {path}; give a table with the columns file, person, split, source")
     with path.open(newline="") as file:
@@ -76,7 +76,16 @@ def read_manifest(path: Path, split: Optional[Sequence[str]]) -> list[dict]:
     if not chosen:
         raise DatasetError(f"{path} has no clip of split {', '.join(split or ())}; it has "
                            f"{', '.join(sorted({row['split'] for row in rows}))}")
+    names = Counter((row["split"], clip_name(row["file"])) for row in chosen)
+    (_, name), count = names.most_common(1)[0]
+    if count > 1:
+        raise DatasetError(f"{path} has {count} files that would all be called {name} in a split; rename one")
     return sorted(chosen, key=lambda row: row["file"])
+
+
+def clip_name(file: str) -> str:
+    """The name of a file's clips, from its whole path, so that `ann/001.mp4` and `bob/001.mp4` stay apart."""
+    return str(Path(file).with_suffix("")).replace("/", "-").replace(".", "_")
 
 
 def run(job: Job) -> None:
@@ -174,7 +183,7 @@ def make_clip(job: Job, piece: int, frames: list[np.ndarray], track: Track, soun
     cameras = track.cameras(box, size)
     rows = [cameras.camera_to_world.flatten(1).numpy(), (cameras.intrinsics.numpy() / [[size], [size], [1]]).reshape(-1, 9)]
     landmarks = (track.landmarks[:, list(LANDMARKS_68)] - (box.left, box.top)) * (size / box.side)
-    key = f"{Path(job.row['file']).stem.replace('.', '_')}-{piece:03d}"
+    key = f"{clip_name(job.row['file'])}-{piece:03d}"
     info = {"dataset": job.row["source"], "person": job.row["person"], "clip": key, "file": job.row["file"],
             "crop": [box.left, box.top, box.side], "focal": track.focal, "view": job.row.get("view"),
             "emotion": job.row.get("emotion"), "level": job.row.get("level"), "sync_offset": None, "sync_conf": None,

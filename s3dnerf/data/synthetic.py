@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
@@ -116,25 +117,40 @@ def synthetic_clip(head: SyntheticHead, paint: Paint, person: str, key: str, sec
     opening, rounding = articulation(frames, draw)
     blinks = draw_blinks(frames, draw)
     cameras = head_cameras(frames, size, draw)
-    oversampling = 2 if size < SHARP_SIZE else 1
-    body = rigid_inverse(frontal_camera(size).camera_to_world)
-    pictures, masks, mesh = [], [], []
-    for t in range(frames):
-        expression = Expression(float(opening[t]), float(rounding[t]), float(blinks[t]))
-        table = head.surface(expression)
-        picture = take_picture(head, paint, expression, table, cameras[t], size, body, oversampling)
-        pictures.append(to_bytes(picture.image))
-        shares = torch.stack([picture.head, picture.torso, picture.mouth])
-        masks.append(torch.nn.functional.avg_pool2d(shares, 4).numpy() > 0.5)
-        mesh.append(head.landmarks(expression, table))
-    mesh = torch.stack(mesh)
+    expressions = [Expression(*map(float, numbers)) for numbers in zip(opening, rounding, blinks)]
+    wall = paint_wall(paint, size)
+    with one_thread():
+        images, masks, mesh = film(head, paint, expressions, wall, cameras)
     landmarks = project(mesh, cameras)[0][:, list(LANDMARKS_68)].numpy()
     intrinsics = cameras.resized(1 / size).intrinsics
     rows = torch.cat([cameras.camera_to_world.flatten(1), intrinsics.flatten(1)], 1).numpy()
-    wall = to_bytes(paint_wall(paint, size).view(size, size, 3))
     info = {"dataset": "synthetic", "person": person, "clip": key, "reprojection_error": 0.0}
-    return TrackedClip(key, np.stack(pictures), voice(opening, rounding, draw), rows, landmarks, mesh.numpy(), np.stack(masks),
-                       wall, info)
+    return TrackedClip(key, images, voice(opening, rounding, draw), rows, landmarks, mesh.numpy(), masks, to_bytes(wall), info)
+
+
+def film(head: SyntheticHead, paint: Paint, expressions: list[Expression], wall: torch.Tensor,
+         cameras: Cameras) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+    """Frames [T, S, S, 3] uint8, masks [T, 3, S/4, S/4] bool (head, torso, mouth) and landmarks [T, 478, 3]."""
+    size, images, masks, mesh = len(wall), [], [], []
+    body = rigid_inverse(frontal_camera(size).camera_to_world)
+    for t, expression in enumerate(expressions):
+        table = head.surface(expression)
+        picture = take_picture(head, paint, expression, table, wall, cameras[t], body, 2 if size < SHARP_SIZE else 1)
+        images.append(to_bytes(picture.image))
+        masks.append(torch.nn.functional.avg_pool2d(torch.stack([picture.head, picture.torso, picture.mouth]), 4).numpy() > 0.5)
+        mesh.append(head.landmarks(expression, table))
+    return np.stack(images), np.stack(masks), torch.stack(mesh)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one core: these tensors are so small that threads cost more time than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def to_bytes(image: torch.Tensor) -> np.ndarray:

@@ -287,10 +287,11 @@ def radius_table(directions: Tensor, distances: Tensor) -> Tensor:
     system = torch.cat([torch.cat([torch.cdist(places, places) ** 3 + 2e-4 * torch.eye(len(places)), ones], 1),
                         torch.cat([ones.T, ones.new_zeros(4, 4)], 1)])
     weights = torch.linalg.solve(system, torch.cat([values, values.new_zeros(4)])).float()
-    grid = table_directions().flatten(0, 1)
-    spots = to_points(grid, torch.ones(len(grid)))
+    grid = table_directions()[::2, ::2]
+    spots = to_points(grid, torch.ones(grid.shape[:2])).flatten(0, 1)
     table = torch.cdist(spots, places.float()).pow_(3) @ weights[:-4] + weights[-4] + spots @ weights[-3:]
-    return table.view(ROWS, COLUMNS)
+    table = table.view(1, 1, *grid.shape[:2])
+    return F.interpolate(table, size=(ROWS, COLUMNS), mode="bicubic", align_corners=True)[0, 0]
 
 
 def skull_distance(unit: Tensor) -> Tensor:

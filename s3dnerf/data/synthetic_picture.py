@@ -18,7 +18,9 @@ SHOULDERS, SHOULDER_RADII = torch.tensor([0.0, 2.25, 0.55]), torch.tensor([1.7, 
 NECK_RADIUS = 0.43
 BROWS = ((70, 63, 105, 66, 107, 46, 53, 52, 65, 55), (300, 293, 334, 296, 336, 276, 283, 282, 295, 285))
 CHEEKS, NOSTRILS = (50, 280), (79, 309)
-MARCH_STEPS = 24
+MARCH_STEPS = 40
+SHORTEST_STEP = 0.008
+"""head units, less than a pixel: rays that graze the surface must get past"""
 
 
 @dataclass(frozen=True)
@@ -56,31 +58,29 @@ class Picture:
     """[S, S] in [0, 1]"""
 
 
-def take_picture(head: SyntheticHead, paint: Paint, expression: Expression, table: Tensor, camera: Cameras, size: int,
+def take_picture(head: SyntheticHead, paint: Paint, expression: Expression, table: Tensor, wall: Tensor, camera: Cameras,
                  body: Tensor, oversampling: int = 2) -> Picture:
-    """The picture [size, size] of a head whose surface is `table` = `head.surface(expression)`, seen by a camera [].
+    """The picture of a head whose surface is `table` = `head.surface(expression)`, seen by a camera [].
 
-    The shoulders stay where they are in front of the camera: `body` [4, 4] is the head-to-camera pose that they were made
-    for. The neck joins them to the moving head.
+    It is as large as `wall` [S, S, 3], the background. The shoulders stay where they are in front of the camera: `body`
+    [4, 4] is the head-to-camera pose that they were made for. The neck joins them to the moving head.
     """
+    size = len(wall)
     fine = size * oversampling
     camera = camera.resized(oversampling)
     rays = cast_rays(camera, fine, fine)
     hit, distance, points = meet(table, head.farthest, rays.origins, rays.directions)
-    body_distance, body_colour = see_body(paint, camera, fine, body)
+    body_distance, image = see_body(paint, camera, fine, body)
     front = distance < body_distance[hit]
     hit, points = hit[front], points[front]
-    colour, region = paint_head(head, paint, expression, points, rays.directions[hit],
-                                surface_normals(table))
-    image = paint_wall(paint, fine)
-    torso = torch.isfinite(body_distance)
-    image[torso] = body_colour[torso]
+    colour, region = paint_head(head, paint, expression, points, rays.directions[hit], surface_normals(table))
     image[hit] = colour
-    torso[hit] = False
-    shown, mouth = torch.zeros(fine * fine), torch.zeros(fine * fine)
-    shown[hit], mouth[hit] = 1.0, (region == 1).float()
+    shown, torso, mouth = torch.zeros(fine * fine), torch.isfinite(body_distance).float(), torch.zeros(fine * fine)
+    shown[hit], torso[hit], mouth[hit] = 1.0, 0.0, (region == 1).float()
+    image = image * (shown + torso)[:, None]
     merge = lambda x: x.view(size, oversampling, size, oversampling, -1).mean((1, 3)).squeeze(-1)
-    return Picture(merge(image), merge(shown), merge(torso.float()), merge(mouth))
+    shown, torso = merge(shown), merge(torso)
+    return Picture(merge(image) + wall * (1 - shown - torso)[..., None], shown, torso, merge(mouth))
 
 
 def meet(table: Tensor, farthest: float, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,7 +102,7 @@ def meet(table: Tensor, farthest: float, origins: Tensor, directions: Tensor) ->
         outside[going] = torch.where(gap > 0, place, outside[going])
         inside[going] = torch.where(gap > 0, inside[going], place)
         met[going] = gap.abs() < 5e-4
-        step = torch.where(gap > 0, place + 0.75 * gap, -torch.inf)
+        step = torch.where(gap > 0, place + (0.75 * gap).clamp_min(SHORTEST_STEP), -torch.inf)
         step = torch.where((step > outside[going]) & (step < inside[going]), step, (outside[going] + inside[going]) / 2)
         travelled[going] = torch.where(met[going], place, step)
         going = going[~met[going] & (step < leave[going])]
@@ -158,14 +158,14 @@ def meet_tube(ray: Tensor, top: Tensor, foot: Tensor, radius: float) -> tuple[Te
 
 
 def paint_wall(paint: Paint, size: int) -> Tensor:
-    """[size * size, 3] the background."""
+    """[size, size, 3] the background."""
     x, y = (pixel_grid(size, size, paint.wall) / size).split(1, -1)
     top, bottom = paint.wall[0] * (1 - x) + paint.wall[1] * x, paint.wall[2] * (1 - x) + paint.wall[3] * x
     colour = top * (1 - y) + bottom * y
     for (left, upper, radius), tint in zip(paint.spots.tolist(), paint.spot_colours):
         share = 0.6 * (1 - rise((torch.hypot(x - left, y - upper) - radius) / 0.02))
         colour = colour + (tint - colour) * share
-    return colour
+    return colour.view(size, size, 3)
 
 
 def shade(colour: Tensor, normal: Tensor, ambient: float) -> Tensor:

@@ -64,7 +64,7 @@ class Track:
 
     @property
     def yaw(self) -> np.ndarray:
-        """[T] degrees, positive towards the viewer's right."""
+        """[T] degrees, as in `rotation_from_euler`: positive towards the viewer's left."""
         return np.degrees(np.arcsin(np.clip(-self.rotations[:, 2, 0], -1, 1)))
 
     @property

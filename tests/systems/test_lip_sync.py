@@ -1,0 +1,107 @@
+"""Training of the lip-sync discriminator: what it is shown, and the figures that judge it."""
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from s3dnerf.data.module import ClipDataModule
+from s3dnerf.errors import DatasetError
+from s3dnerf.geometry import project
+from s3dnerf.metrics import auc
+from s3dnerf.networks.lip_sync import LipSyncDiscriminator, crop_lips
+from s3dnerf.systems import LipSyncSystem
+from s3dnerf.systems.lip_sync import augment_lips, augment_sound, best_offset, jitter_box
+
+
+@pytest.fixture(scope="module")
+def clip(shards):
+    data = ClipDataModule(str(shards), str(shards), frames=20, spacing=1, batch_size=2, hard_pairs=0.0, jitter=0.0, workers=0)
+    return next(iter(data.train_dataloader()))
+
+
+def system(**options):
+    return LipSyncSystem(LipSyncDiscriminator(width=4, embedding=32), **options)
+
+
+@pytest.mark.parametrize("shift", [-3, 0, 2])
+def test_best_offset_is_the_shift_of_the_sound(shift):
+    time = torch.arange(20)
+    cosine = (time[:, None] + shift == time).float() + 0.1 * torch.rand(20, 20)
+    assert best_offset(cosine) == shift
+
+
+def test_validation_figures_of_a_discriminator_that_hears_two_frames_late(clip):
+    """Embeddings that know the moment exactly, but are two frames off: no right pair wins, and the lag says so."""
+    judged, figures = system().eval(), {}
+    judged.log_terms = lambda stage, terms, _size: figures.update({name: float(value) for name, value in terms.items()})
+    moments = torch.eye(24)
+    for lag, expected in ((0, 1.0), (2, 0.5)):
+        judged.model.embed_lips = lambda lips: moments[2:2 + len(lips)]
+        judged.model.embed_sound = lambda sound: moments[2 - lag:2 - lag + len(sound)]
+        judged.on_validation_epoch_start()
+        judged.validation_step(clip[:1], 0)
+        judged.on_validation_epoch_end()
+        assert figures["offset_lag"] == figures["offset"] == figures["offset_median"] == lag
+        assert figures["offset_within_1"] == (1.0 if lag == 0 else 0.0)
+        assert figures["auc"] == pytest.approx(expected) and figures["auc_clip"] == pytest.approx(expected)
+
+
+def test_codes_belong_to_the_frames_of_their_window(clip):
+    taught = system()
+    codes = taught.lip_codes(clip).unflatten(0, (2, 16)).unflatten(-1, (5, 12))
+    whole = taught.face_code.relative(clip.mesh, clip.mean_mesh[:, None])[..., :-1]
+    for first in (0, 7, 15):
+        assert torch.equal(codes[:, first], whole[:, first:first + 5])
+
+
+def test_a_jittered_box_is_the_same_in_all_frames(clip):
+    landmarks = project(clip.mesh, clip.cameras)[0]
+    moved = jitter_box(landmarks)
+    ratio = (moved - moved.mean(2, keepdim=True)).norm(dim=-1) / (landmarks - landmarks.mean(2, keepdim=True)).norm(dim=-1)
+    assert torch.allclose(ratio, ratio[:, :1, :1], atol=1e-3) and 0.9 < ratio.min() and ratio.max() < 1.1
+    assert not torch.allclose(ratio[0], ratio[1], atol=1e-3)
+
+
+def test_disturbances_are_alike_in_all_frames_and_keep_the_range(clip):
+    lips = crop_lips(clip.frames, project(clip.mesh, clip.cameras)[0])[:, :1].expand(-1, 6, -1, -1, -1)
+    changed = augment_lips(lips)
+    assert changed.shape == lips.shape and 0 <= changed.min() and changed.max() <= 1
+    assert torch.equal(changed[:, 0], changed[:, 5]) and not torch.allclose(changed, lips, atol=0.01)
+    blanked = (augment_sound(clip.mel) == -2).all(-1).all(1).sum(-1)
+    assert (blanked <= 11).all()
+
+
+def test_validation_sees_clips_undisturbed(clip):
+    judged = system()
+    judged.eval()
+    assert all(torch.equal(a, b) for a, b in zip(judged.windows(clip), judged.windows(clip)))
+    judged.train()
+    assert not any(torch.equal(a, b) for a, b in zip(judged.windows(clip), judged.windows(clip)))
+
+
+def test_clips_without_a_sound_out_of_step_are_told(clip):
+    short = dataclasses.replace(clip, frames=clip.frames[:, :7], mel=clip.mel[:, :7])
+    with pytest.raises(DatasetError, match="found clips of 7 frames; expected 8"):
+        system().windows(short)
+
+
+def test_it_learns_the_sync_of_a_synthetic_head(clip):
+    """The mouth of the synthetic heads follows their speech: after some steps on two clips their own sounds win."""
+    torch.manual_seed(0)
+    taught = system(optimizer=lambda parameters: torch.optim.Adam(parameters, 3e-3))
+    taught.log_terms = lambda *_: None
+    optimizer = taught.configure_optimizers()
+    assert any(parameter is taught.probe.weight for group in optimizer.param_groups for parameter in group["params"])
+    for _ in range(40):
+        loss = taught.training_step(clip, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    taught.eval()
+    with torch.no_grad():
+        lips, sound = (part.unflatten(0, (2, 16)) for part in taught.windows(clip))
+        cosine = taught.model.embed_lips(lips[0]) @ taught.model.embed_sound(sound[0]).T
+    apart = (torch.arange(16)[:, None] - torch.arange(16)).abs() >= 3
+    assert auc(cosine.diagonal().contiguous(), cosine[apart]) > 0.8
+    assert F.normalize(taught.model.lip_features(lips[0]), dim=-1).shape == (16, 32)
