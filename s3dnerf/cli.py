@@ -136,6 +136,10 @@ def train(args: list[str]) -> int:
                      parser_kwargs={**strict, **{verb: strict for verb in TRAINING}})
     except ArgumentError as error:
         return say(mistake(str(error)), MISTAKE)
+    except ValueError as error:  # what jsonargparse makes of an error raised by a class that it builds
+        if not isinstance(error.__cause__, S3DNeRFError):
+            raise
+        raise error.__cause__ from None
     except MisconfigurationException as error:
         return say(str(error), MISTAKE)
     return 0

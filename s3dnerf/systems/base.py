@@ -41,9 +41,9 @@ class ModelSystem(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.first_seed = torch.initial_seed()
 
-    def on_train_epoch_start(self) -> None:
-        """Starts every epoch from a random state of its own, so that a resumed epoch draws what it would have drawn."""
-        torch.manual_seed(self.first_seed + self.current_epoch)
+    def on_train_batch_start(self, _batch, _index: int) -> None:
+        """Starts every step from a random state of its own, so that resumed training draws what it would have drawn."""
+        torch.manual_seed(self.first_seed + self.global_step)
 
     def configure_optimizers(self):
         optimizer = self.optimizer([parameter for parameter in self.model.parameters() if parameter.requires_grad])
