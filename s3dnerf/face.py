@@ -84,6 +84,11 @@ class FaceCode(nn.Module):
         """[*, 63, 2] where a driving code [*, 13] moves lips and jaw, head units; inverse of `relative` up to the basis."""
         return ((code[..., :-1] * self.spread) @ self.basis).unflatten(-1, (-1, 2))
 
+    def opening(self, code: Tensor) -> Tensor:
+        """[*] how much wider a driving code [*, 13] opens the inner lips than the mean face has them, head units."""
+        moved = self.displacement(code)[..., 1]
+        return moved[..., self.points.index(14)] - moved[..., self.points.index(13)]
+
     def closing(self, mean_mesh: Tensor) -> Tensor:
         """The smallest driving code [*, 13] that brings the inner lips of a mean face [*, 478, 3] together."""
         upper, lower = self.points.index(13), self.points.index(14)

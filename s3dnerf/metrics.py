@@ -19,9 +19,9 @@ def psnr(image: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson correlation of two rows [N]; 0 where either is constant."""
-    a, b = a - a.mean(), b - b.mean()
-    return (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-8)
+    """Pearson correlation [*] of rows [*, N]; 0 where either is constant."""
+    a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
+    return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)).clamp_min(1e-8)
 
 
 def spread_ratio(a: Tensor, b: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The metric face and the face code."""
 import numpy as np
+import pytest
 import torch
 
 from s3dnerf.face import (EYE_CORNERS, EYELIDS, FACE_OVAL, INNER_LIPS, JAW, LANDMARKS_68, LIPS, MESH_POINTS, RIGID, FaceCode,
@@ -59,6 +60,16 @@ def test_basis_is_orthonormal_and_ordered():
     code = FaceCode()
     assert torch.allclose(code.basis @ code.basis.T, torch.eye(12), atol=1e-4)
     assert (code.spread.diff() <= 0).all() and (code.spread > 0).all()
+
+
+def test_opening_is_the_change_of_the_gap_between_the_inner_lips():
+    code, face = FaceCode(), torch.from_numpy(metric_face())
+    wanted = torch.zeros(13)
+    wanted[:4] = torch.tensor([1.0, -0.5, 0.7, 0.2])
+    moved = face.clone()
+    moved[list(code.points), :2] += code.displacement(wanted)
+    gap = lambda mesh: mesh[14, 1] - mesh[13, 1]
+    assert code.opening(wanted) == pytest.approx(float(gap(moved) - gap(face)), abs=1e-6)
 
 
 def test_closing_brings_the_inner_lips_together():

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from s3dnerf import media
 from s3dnerf.data.shards import TrackedClip, decode_sample, read_people
 from s3dnerf.errors import DatasetError
-from s3dnerf.face import INNER_LIPS, mouth_opening
+from s3dnerf.face import INNER_LIPS, eye_opening, mouth_opening
 from s3dnerf.geometry import project
 from s3dnerf.types import Cameras, Clip, Portrait
 
@@ -42,6 +42,7 @@ class ClipDataModule(pl.LightningDataModule):
         val_frames: frames of a validation clip, spread evenly over it; 0 takes `frames` consecutive ones.
         images: "all", "photo" (only the photo is decoded) or "none"; what is left out comes as tensors of size 0.
         hard_pairs: share of examples whose photo has a more closed mouth than its frames, which are chosen open.
+        blinks: share of the hard pairs that are chosen for closed eyes, from a photo with open ones, instead.
         jitter: strength of the brightness, contrast and colour changes made alike to photo and frames.
         speech_field: shard field of the speech features, "mel" or "aud".
         workers: loader processes.
@@ -51,7 +52,7 @@ class ClipDataModule(pl.LightningDataModule):
 
     def __init__(self, train: Optional[str] = None, val: Optional[str] = None, frames: int = 4, spacing: int = 8,
                  batch_size: int = 4, steps_per_epoch: int = 250, val_clips: Optional[int] = 16, val_frames: int = 12,
-                 images: str = "all", hard_pairs: float = 0.5, jitter: float = 0.2, speech_field: str = "mel",
+                 images: str = "all", hard_pairs: float = 0.5, blinks: float = 0.3, jitter: float = 0.2, speech_field: str = "mel",
                  workers: int = 1, shuffle: int = 200, seed: int = 0):
         super().__init__()
         if images not in ("all", "photo", "none"):
@@ -59,7 +60,7 @@ class ClipDataModule(pl.LightningDataModule):
         self.train, self.val, self.batch_size, self.steps_per_epoch = train, val, batch_size, steps_per_epoch
         self.val_clips, self.workers, self.shuffle, self.seed = val_clips, workers, shuffle, seed
         self.training = partial(make_examples, frames=frames, spacing=spacing, images=images, hard_pairs=hard_pairs,
-                                jitter=jitter, speech_field=speech_field)
+                                blinks=blinks, jitter=jitter, speech_field=speech_field)
         self.validation = partial(make_validation_example, frames=val_frames or frames, even=val_frames > 0, images=images,
                                   speech_field=speech_field)
 
@@ -111,21 +112,21 @@ def shard_paths(folder: Optional[str]) -> list[str]:
 
 
 def make_examples(sample: dict, people: dict[str, np.ndarray], draw: random.Random, *, frames: int, spacing: int,
-                  images: str, hard_pairs: float, jitter: float, speech_field: str) -> Iterator[Clip]:
+                  images: str, hard_pairs: float, blinks: float, jitter: float, speech_field: str) -> Iterator[Clip]:
     """Training examples of one shard sample: a photo and `frames` frames in order, drawn at random."""
     total = json.loads(sample["json"])["n_frames"]
-    mesh = read_array(sample["mesh.npy"])
-    opening = mouth_opening(torch.from_numpy(mesh)).numpy()
+    mesh = torch.from_numpy(read_array(sample["mesh.npy"]))
+    opening, closing = mouth_opening(mesh).numpy(), -eye_opening(mesh).numpy()
     for _ in range(max(1, round(total / LONG_CLIP))):
         if total < frames:
             return
         step = draw.randint(1, max(1, min(spacing, total // frames)))
         starts = range(total - (frames - 1) * step)
+        photo, start = draw.randrange(total), draw.choice(starts)
         if draw.random() < hard_pairs:
-            photo = int(draw.choice(np.argsort(opening)[: max(1, total // 4)]))
-            start = max(draw.sample(starts, min(4, len(starts))), key=lambda s: opening[s:s + frames * step:step].max())
-        else:
-            photo, start = draw.randrange(total), draw.choice(starts)
+            extent, tries = (closing, 16) if draw.random() < blinks else (opening, 4)
+            photo = int(draw.choice(np.argsort(extent)[: max(1, total // 4)]))
+            start = max(draw.sample(starts, min(tries, len(starts))), key=lambda s: extent[s:s + frames * step:step].max())
         chosen = [start + step * i for i in range(frames)]
         clip = make_clip(sample, people, chosen, photo, images, speech_field)
         yield jitter_colours(clip, jitter, draw) if jitter and images == "all" else clip

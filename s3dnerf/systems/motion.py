@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from s3dnerf.face import LIPS, MOVING
+from s3dnerf.face import EYELIDS, LIPS, MOVING
 from s3dnerf.geometry import project
 from s3dnerf.metrics import correlation, spread_ratio
 from s3dnerf.models.one_shot import S3DNeRF
@@ -31,42 +31,46 @@ class MotionSystem(ModelSystem):
         train_only: see `ModelSystem`.
         init_from: see `ModelSystem`.
         code: weight of the lip code's error; 0 needs no speech.
+        correlation: weight of 1 - correlation, over the frames of an example, of the opening that the lip code implies;
+            wants consecutive frames.
         offset: weight of the landmarks' error; 0 needs no photo.
         gate: weight of the cross entropy of the inside of the mouth.
         face_share: share of steps that drive the field by tracked lips instead of speech.
-        silence: share of speech windows that are silenced, with a closed mouth as their target.
+        silence: share of examples that are silenced, with a closed mouth as their target.
         gate_points: points per frame at which the inside of the mouth is learned.
     """
 
     def __init__(self, model: S3DNeRF, optimizer: OptimizerCallable = torch.optim.Adam,
                  scheduler: Optional[LRSchedulerCallable] = None, train_only: Optional[list[str]] = None,
-                 init_from: Optional[dict[str, str]] = None, code: float = 1.0, offset: float = 1.0, gate: float = 0.1,
-                 face_share: float = 0.7, silence: float = 0.1, gate_points: int = 200):
+                 init_from: Optional[dict[str, str]] = None, code: float = 1.0, correlation: float = 0.0,
+                 offset: float = 1.0, gate: float = 0.1, face_share: float = 0.7, silence: float = 0.1, gate_points: int = 200):
         super().__init__(model, optimizer, scheduler, train_only, init_from)
         self.save_hyperparameters()
-        self.weights = {"code": code, "offset": offset, "gate": gate}
+        self.weights = {"code": code, "correlation": correlation, "offset": offset, "gate": gate}
         self.face_share, self.silence, self.gate_points = face_share, silence, gate_points
 
     def training_step(self, clip: Clip, _index: int) -> Tensor:
         codes = self.model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
         terms = {}
         if self.weights["code"]:
-            terms["code"] = self.code_error(clip, codes[..., :-1])
+            terms |= self.code_errors(clip, codes[..., :-1])
         if self.weights["offset"] or self.weights["gate"]:
             terms |= self.motion_errors(clip, codes)
         terms["total"] = sum(self.weights[name] * value for name, value in terms.items())
         self.log_terms("train", terms, len(clip.keys))
         return terms["total"]
 
-    def code_error(self, clip: Clip, target: Tensor) -> Tensor:
-        """Squared error of the lip code regressed from (disturbed) speech; strong components count more."""
-        windows, target = disturb(clip.speech).flatten(0, 1), target.flatten(0, 1)
-        closed = self.model.face_code.closing(clip.mean_mesh)[:, None].expand(-1, clip.speech.shape[1], -1).flatten(0, 1)
-        silent = torch.rand(len(windows), device=windows.device) < self.silence
-        noise = SILENCE + 0.3 * torch.rand_like(windows[silent])
-        windows[silent], target[silent] = noise, closed[silent][:, :target.shape[-1]]
-        _, code = self.model.speech(windows)
-        return ((code - target) ** 2 * self.importance(code)).mean()
+    def code_errors(self, clip: Clip, target: Tensor) -> dict[str, Tensor]:
+        """Errors of the lip code regressed from (disturbed) speech: squared, strong components more; and `correlation`."""
+        windows, target = disturb(clip.speech), target.clone()
+        closed = self.model.face_code.closing(clip.mean_mesh)[:, None, :-1].expand_as(target)
+        silent = torch.rand(len(target), device=windows.device) < self.silence
+        windows[silent] = SILENCE + 0.3 * torch.rand_like(windows[silent])
+        target[silent] = closed[silent]
+        code = self.model.speech(windows.flatten(0, 1))[1].unflatten(0, target.shape[:2])
+        opening = lambda numbers: self.model.face_code.opening(F.pad(numbers, (0, 1)))
+        return {"code": ((code - target) ** 2 * self.importance(code)).mean(),
+                "correlation": 1 - correlation(opening(code), opening(target)).mean()}
 
     def importance(self, code: Tensor) -> Tensor:
         """Weights of the code's numbers, mean 1: the square root of what they move."""
@@ -90,9 +94,8 @@ class MotionSystem(ModelSystem):
         for number in range(2):
             truth, guess = codes[0, :, number], predicted[:, number]
             terms |= {f"code{number}_correlation": correlation(guess, truth), f"code{number}_spread": spread_ratio(guess, truth)}
-        opening = lambda code: self.model.face_code.displacement(code)[..., [35, 25], 1].diff(dim=-1)[..., 0]
-        eyeless = torch.cat([predicted, predicted[:, :1] * 0], -1)
-        terms["opening_correlation"] = correlation(-opening(eyeless), -opening(codes[0]))
+        opening = self.model.face_code.opening
+        terms["opening_correlation"] = correlation(opening(F.pad(predicted, (0, 1))), opening(codes[0]))
         if self.weights["offset"]:
             appearance = self.model.encode(clip.portrait)
             for name, motion in (("face", self.model.drive_face(codes)), ("speech", self.model.drive(clip.speech, gain=1.0))):
@@ -102,13 +105,13 @@ class MotionSystem(ModelSystem):
 
 def landmark_errors(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip,
                     gate_points: int = 200) -> dict[str, Tensor]:
-    """`offset`: mean error of the deformation at the tracked landmarks that move, lips three times, head units; `gate`: see
-    `gate_error`."""
+    """`offset`: mean error of the deformation at the tracked landmarks that move, head units, with lips and eyelids
+    counted three times; `gate`: see `gate_error`."""
     points = clip.mesh[:, :, list(MOVING)]
     goal = clip.portrait.mesh[:, None, list(MOVING)] - points
     error = (model.deform_points(appearance, motion, points).offset - goal).abs().mean(-1)
     importance = torch.ones(len(MOVING), device=error.device)
-    importance[:len(LIPS)] = 3.0
+    importance[:len(LIPS)] = importance[-len(EYELIDS):] = 3.0
     return {"offset": (error * importance).mean(), "gate": gate_error(model, appearance, motion, clip, gate_points)}
 
 

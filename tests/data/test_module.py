@@ -7,7 +7,7 @@ import torch
 from s3dnerf.data.module import ClipDataModule, jitter_colours, make_examples, make_validation_example
 from s3dnerf.data.shards import read_people
 from s3dnerf.errors import DatasetError
-from s3dnerf.face import INNER_LIPS, mouth_opening
+from s3dnerf.face import INNER_LIPS, eye_opening, mouth_opening
 from s3dnerf.geometry import project
 
 
@@ -60,10 +60,24 @@ def test_hard_pairs_go_from_closed_to_open(shards):
     people, draw = read_people(shards), random.Random(0)
     gap = {}
     for share in (0.0, 1.0):
-        options = dict(frames=3, spacing=2, images="none", hard_pairs=share, jitter=0.0, speech_field="mel")
-        examples = [e for s in raw_samples(shards) * 6 for e in make_examples(s, people, draw, **options)]
+        examples = hard_pairs(shards, people, draw, hard_pairs=share, blinks=0.0)
         gap[share] = torch.stack([mouth_opening(e.mesh).max() - mouth_opening(e.portrait.mesh) for e in examples]).mean()
     assert gap[1.0] > gap[0.0] + 0.02
+
+
+def test_blinks_go_from_open_to_closed_eyes(shards):
+    people, draw = read_people(shards), random.Random(0)
+    gap = {}
+    for share in (0.0, 1.0):
+        examples = hard_pairs(shards, people, draw, hard_pairs=1.0, blinks=share)
+        gap[share] = torch.stack([eye_opening(e.portrait.mesh) - eye_opening(e.mesh).min() for e in examples]).mean()
+    assert gap[1.0] > gap[0.0] + 0.02
+
+
+def hard_pairs(shards, people, draw, **shares):
+    """Many examples drawn with these shares of hard pairs."""
+    options = dict(frames=3, spacing=2, images="none", jitter=0.0, speech_field="mel")
+    return [e for s in raw_samples(shards) * 6 for e in make_examples(s, people, draw, **options, **shares)]
 
 
 def test_jitter_changes_photo_and_frames_alike(shards):
