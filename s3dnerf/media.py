@@ -28,6 +28,8 @@ MEL_CONTEXT = 40
 MEL_SILENCE = -4.0
 MAX_PIXELS = 100_000_000
 MIN_SECONDS = 0.2
+FILLING = 4096
+"""samples at 16 kHz by which decoded sound may outlast what its container says, as filling of the last packet"""
 CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv")
 
 
@@ -118,9 +120,16 @@ def read_sound(path: PathLike, allow_silence: bool = True) -> np.ndarray:
             if not parts:
                 raise InputError(f"{path} is damaged ({error.strerror}); record or convert it again") from None
     sound = np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
+    sound = sound[:_told_length(stream, len(sound))]
     shift = round((begin or 0) * SAMPLE_RATE)
     sound = np.pad(sound, (shift, 0)) if shift > 0 else sound[-shift:]
     return _checked(sound, path, allow_silence)
+
+
+def _told_length(stream, decoded: int) -> int:
+    """Samples that the container says the sound has; encoders fill their last packet up, and decoders return the filling."""
+    told = round(float(stream.duration * stream.time_base) * SAMPLE_RATE) if stream.duration else decoded
+    return told if decoded - FILLING < told < decoded else decoded
 
 
 def _late_start(container, frame) -> float:

@@ -1,15 +1,14 @@
 """Face tracking: landmarks, head pose, masks and the crop of a photo or of a video."""
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Iterable, Iterator, Optional
+from typing import Iterable, Optional
 
 import numpy as np
 import torch
 
-from s3dnerf.errors import DependencyError, InputError
+from s3dnerf.data.detection import FaceDetector, selfie_segmentation
+from s3dnerf.errors import InputError
 from s3dnerf.face import CROP_EXTENT, EYE_CORNERS, FACE_OVAL, INNER_LIPS, RIGID, metric_face
 from s3dnerf.geometry import project, unproject
 from s3dnerf.types import Cameras, Portrait
@@ -31,8 +30,6 @@ MAX_GAP = 3
 """frames without a face that are bridged"""
 HEAD_CENTRE, HEAD_RADII = (0.0, -0.28, 0.15), (1.15, 1.45, 1.2)
 """ellipsoid, head frame, that holds face, hair and ears and ends above the shoulders"""
-DETECTION_SIDE = 512
-"""smaller frames are enlarged, up to twice, before faces are looked for"""
 SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16
 
 
@@ -113,10 +110,10 @@ class FaceTracker:
         InputError if a face is missing for more than 3 frames in a row.
         """
         found, size = [], None
-        with _face_mesh(still=False) as mesh:
+        with FaceDetector(still=False) as detector:
             for frame in frames:
                 size = frame.shape[:2]
-                found.append(_largest(_faces(mesh, frame))[0])
+                found.append(_largest(detector.faces(frame))[0])
         if not found:
             raise InputError("the video has no frames; give a video of a face")
         landmarks = _bridge(found)
@@ -129,8 +126,8 @@ class FaceTracker:
 
         InputError if there is no face, or it is too small or turned away by more than 45 degrees.
         """
-        with _face_mesh(still=True) as mesh:
-            faces = _faces(mesh, image) or _faces(mesh, image, enlarge=3.0)
+        with FaceDetector(still=True) as detector:
+            faces = detector.faces(image) or detector.small_faces(image)
         if not faces:
             raise InputError("no face was found in the photo; use a sharp, frontal photo in which the face fills a third")
         landmarks, others = _largest(faces)
@@ -241,7 +238,7 @@ def segment(crops: np.ndarray, track: Track, box: CropBox, size: int) -> tuple[n
     face = (track.landmarks[:, list(FACE_OVAL)] - (box.left, box.top)) * (size / box.side)
     heads, torsos = [], []
     reduce = lambda mask: cv2.resize(mask.astype(np.float32), (small, small), interpolation=cv2.INTER_AREA) > 0.5
-    with _selfie_segmentation() as segmentation:
+    with selfie_segmentation() as segmentation:
         for crop, ellipse, oval in zip(crops, outline, face):
             person = reduce(segmentation.process(np.ascontiguousarray(crop)).segmentation_mask)
             inner = cv2.dilate(_filled(oval, size), np.ones((7, 7), np.uint8))
@@ -282,19 +279,6 @@ def _ellipsoid_outline(cameras: Cameras) -> np.ndarray:
     return project(points.expand(len(cameras.intrinsics), -1, -1), cameras)[0].numpy()
 
 
-def _faces(mesh, image: np.ndarray, enlarge: float = 2.0) -> list[np.ndarray]:
-    """Landmarks [478, 2] in pixels of every face that is found."""
-    import cv2
-
-    height, width = image.shape[:2]
-    factor = min(enlarge, max(1.0, DETECTION_SIDE / max(height, width)))
-    if factor > 1:
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-    result = mesh.process(np.ascontiguousarray(image))
-    return [np.array([(point.x * width, point.y * height) for point in face.landmark])
-            for face in result.multi_face_landmarks or []]
-
-
 def _largest(faces: list[np.ndarray]) -> tuple[Optional[np.ndarray], int]:
     """The face that covers most, and how many others there are."""
     if not faces:
@@ -322,44 +306,3 @@ def longest_run(flags: np.ndarray) -> int:
     """Length of the longest stretch of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
     return int((edges[1::2] - edges[::2]).max(initial=0))
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Keeps what libraries write straight to the terminal from being seen; Python's own errors still raise."""
-    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(sink)
-
-
-@contextmanager
-def _solution(module: str, name: str, **options):
-    """A MediaPipe solution, silent, closed at the end."""
-    os.environ.setdefault("GLOG_minloglevel", "3")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet_stderr():
-        try:
-            import mediapipe
-        except ImportError as error:
-            raise DependencyError(f"face tracking needs mediapipe 0.10.21 ({error}); run `pip install mediapipe==0.10.21`") \
-                from None
-        solution = getattr(getattr(mediapipe.solutions, module), name)(**options)
-        solution.process(np.zeros((64, 64, 3), np.uint8))  # the graph starts, and logs, at the first frame
-        try:
-            yield solution
-        finally:
-            solution.close()
-
-
-def _face_mesh(still: bool):
-    return _solution("face_mesh", "FaceMesh", static_image_mode=still, refine_landmarks=True, max_num_faces=4 if still else 1,
-                     min_detection_confidence=0.4, min_tracking_confidence=0.4)
-
-
-def _selfie_segmentation():
-    return _solution("selfie_segmentation", "SelfieSegmentation", model_selection=0)

@@ -118,7 +118,7 @@ def _from_bundle(folder: Path, name: str, config: str) -> nn.Module:
 def _from_checkpoint(path: Path, kind: str) -> nn.Module:
     """The model inside a checkpoint of a system: its arguments travel under `model_description`."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=False)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for files that are no checkpoints
         raise CheckpointError(f"{path} is not a training checkpoint: {type(error).__name__}") from None
     description = content.get("model_description", {})

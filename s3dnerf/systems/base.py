@@ -66,7 +66,7 @@ def load_part(model: nn.Module, part: str, path: str) -> None:
     """Copies one child of the model, or with part "" all of it, from a training checkpoint."""
     if not Path(path).is_file():
         raise CheckpointError(f"no checkpoint {path}; train one first, or correct init_from")
-    state = torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     prefix = "model." + (part + "." if part else "")
     state = {name[len(prefix):]: value for name, value in state.items() if name.startswith(prefix)}
     target = model.get_submodule(part) if part else model

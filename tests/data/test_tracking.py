@@ -2,6 +2,7 @@
 import subprocess
 import sys
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -198,8 +199,8 @@ def test_mouth_masks_fill_the_inner_lips():
 def follow(monkeypatch, found):
     """Tracks frames whose landmarks are given; None is a frame without a face."""
     queue = iter(found)
-    monkeypatch.setattr(tracking, "_face_mesh", lambda still: nullcontext())
-    monkeypatch.setattr(tracking, "_faces", lambda mesh, frame: [face] if (face := next(queue)) is not None else [])
+    found_in = lambda frame: [face] if (face := next(queue)) is not None else []
+    monkeypatch.setattr(tracking, "FaceDetector", lambda still: nullcontext(SimpleNamespace(faces=found_in)))
     return FaceTracker().track(np.zeros((*SIZE, 3), np.uint8) for _ in found)
 
 
@@ -362,8 +363,7 @@ def test_the_largest_of_several_faces_is_taken(astronaut):
                                                (0, 240.0, "too small: 20 pixels")])
 def test_faces_that_cannot_be_used_say_why(monkeypatch, yaw, focal, words):
     face = seen(euler((0, yaw, 0)), [(0, 0, 12)], focal)[0]
-    monkeypatch.setattr(tracking, "_face_mesh", lambda still: nullcontext())
-    monkeypatch.setattr(tracking, "_faces", lambda mesh, image: [face])
+    monkeypatch.setattr(tracking, "FaceDetector", lambda still: nullcontext(SimpleNamespace(faces=lambda image: [face])))
     with pytest.raises(InputError, match=words):
         FaceTracker().portrait(np.zeros((*SIZE, 3), np.uint8))
 
