@@ -111,7 +111,7 @@ class TalkingVideo:
         import av
 
         output = check_output(output)
-        page = ContactSheet(self.photo, len(self))
+        page = ContactSheet(self.photo, len(self), self._canvas.region)
         try:
             with _progress("rendering", len(self), progress) as advance, \
                     VideoWriter(output, self.width, self.height, sound=self.sound) as writer:

@@ -30,10 +30,11 @@ def shrink(photo: np.ndarray, box: CropBox, longest: int = LONG_SIDE) -> tuple[n
 
 
 class FaceFrame:
-    """The square crop, as it was rendered."""
+    """The square crop, as it was rendered. `region` is where in the frame the head is, rows and columns."""
 
     def __init__(self, size: int):
         self.width = self.height = size
+        self.region = slice(0, size), slice(0, size)
 
     def frames(self, rendering: Rendering) -> np.ndarray:
         """[T, size, size, 3] uint8 of a rendering [1, T]."""
@@ -51,6 +52,8 @@ class FullFrame:
         photo: [H, W, 3] uint8.
         box: where the crop was cut out; it may reach beyond the photo.
         device: where frames are put together.
+
+    Attributes: `width`, `height`, and `region`, the rows and columns of the frame that change.
     """
 
     def __init__(self, photo: np.ndarray, box: CropBox, device: torch.device):
@@ -58,8 +61,8 @@ class FullFrame:
         self.box = box
         left, right = max(0, math.floor(box.left)), min(self.width, math.ceil(box.left + box.side))
         top, bottom = max(0, math.floor(box.top)), min(self.height, math.ceil(box.top + box.side))
-        self.rows, self.columns = slice(top, bottom), slice(left, right)
-        part = np.ascontiguousarray(photo[self.rows, self.columns])
+        self.region = slice(top, bottom), slice(left, right)
+        part = np.ascontiguousarray(photo[self.region])
         self.part = torch.from_numpy(part).to(device).permute(2, 0, 1)[None].float() / 255
         x = (torch.arange(left, right, device=device) + 0.5 - box.left) * (2 / box.side) - 1
         y = (torch.arange(top, bottom, device=device) + 0.5 - box.top) * (2 / box.side) - 1
@@ -85,7 +88,7 @@ class FullFrame:
         head = moved * (1 - self._read(inside)) + added
         pasted = self.part + self.fade * (head - self.part)
         frames = np.repeat(self.photo[None], len(pasted), 0)
-        frames[:, self.rows, self.columns] = to_bytes(pasted)
+        frames[:, self.region[0], self.region[1]] = to_bytes(pasted)
         return frames
 
     def _read(self, maps: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 
@@ -20,17 +20,19 @@ class ContactSheet:
     Args:
         photo: [H, W, 3] uint8, shown first.
         frames: how many frames the video has.
+        region: rows and columns of the frames that are shown; None shows them whole.
         count: how many of them are shown, in two rows.
     """
 
-    def __init__(self, photo: np.ndarray, frames: int, count: int = 12):
+    def __init__(self, photo: np.ndarray, frames: int, region: Optional[tuple[slice, slice]] = None, count: int = 12):
+        self.region = region or (slice(None), slice(None))
         self.wanted = sorted(set(np.linspace(0, frames - 1, count).round().astype(int).tolist()))
         self.photo, self.cells = _small(photo, 2 * CELL), {}
 
     def add(self, index: int, frame: np.ndarray) -> None:
         """Notes frame [H, W, 3] uint8 number `index`, if it is wanted."""
         if index in self.wanted:
-            self.cells[index] = _small(frame, CELL)
+            self.cells[index] = _small(frame[self.region], CELL)
 
     def image(self):
         """The sheet as a Pillow image, times in seconds beneath the frames."""

@@ -24,3 +24,12 @@ def test_short_videos_have_short_sheets():
     for index in range(2):
         sheet.add(index, np.zeros((50, 50, 3), np.uint8))
     assert sheet.image().width < 2 * CELL + 2 * CELL
+
+
+def test_only_the_region_is_shown():
+    frame = np.zeros((100, 100, 3), np.uint8)
+    frame[10:30, 40:80] = (200, 100, 50)
+    sheet = ContactSheet(frame, 1, (slice(10, 30), slice(40, 80)))
+    sheet.add(0, frame)
+    cell = np.asarray(sheet.cells[0])
+    assert cell.shape == (CELL // 2, CELL, 3) and (cell == (200, 100, 50)).all()

@@ -78,6 +78,7 @@ def save_model(model: nn.Module, folder: Union[str, Path], name: str = "model", 
     weights, text = folder / f".{name}.safetensors.part", folder / f".{config}.yaml.part"
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, str(weights))
     text.write_text(yaml.safe_dump({"class": type(model).__name__, "arguments": plain(model.arguments)}, sort_keys=False))
+    weights.chmod(text.stat().st_mode)  # safetensors lets nobody else read
     os.replace(weights, folder / f"{name}.safetensors")
     os.replace(text, folder / f"{config}.yaml")
 
