@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Iterator, Optional, Sequence
 
+from s3dnerf.allocator import keep_freed_memory
 from s3dnerf.errors import S3DNeRFError
 
 TRAINING = {"fit": "Trains a model on shards.", "validate": "Measures a model on validation shards.",
@@ -33,6 +34,7 @@ def main(args: Optional[Sequence[str]] = None) -> int:
 
         print(__version__)
         return 0
+    keep_freed_memory()
     try:
         return train(args) if args[0] in TRAINING else use(args)
     except S3DNeRFError as error:

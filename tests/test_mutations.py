@@ -20,12 +20,13 @@ STRIDE, SECONDS, EVERY = 8, 4, 4
 
 
 class Scene:
-    """The demo photo and speech, prepared once."""
+    """The demo photo and four seconds of the demo speech, every second one silent; prepared once."""
 
     def __init__(self):
         portrait, _, _ = FaceTracker().portrait(read_image(ASSETS / "demo_photo.jpg"))
         self.portrait = Portrait.stack([portrait])
-        self.sound = torch.from_numpy(read_sound(ASSETS / "demo_speech.wav"))[: SECONDS * 16000]
+        self.sound = torch.from_numpy(read_sound(ASSETS / "demo_speech.wav"))[: SECONDS * 16000].clone()
+        self.sound.view(SECONDS, 16000)[1::2] = 0
         self.frames = SECONDS * 25
         window = Window(torch.zeros(1), torch.zeros(1), 256, 256)
         lips = project(self.portrait.mesh[:, list(LIPS)], self.portrait.cameras)[0][:, None]
@@ -86,10 +87,10 @@ def silence_keeps_the_mouth_still(model, scene):
     assert movement(quiet, scene.lip_box) < movement(loud, scene.lip_box) / 3
 
 
-def the_mouth_follows_the_loudness_in_time(model, scene):
+def the_mouth_speaks_with_the_sound_and_rests_in_its_pauses(model, scene):
     correlation = max(np.corrcoef(opening(model, scene.motion(model))[3:-3], scene.loudness[3 + lag:len(scene.loudness) - 3 + lag])
                       [0, 1] for lag in range(-3, 4))
-    assert correlation > 0.3
+    assert correlation > 0.4
 
 
 def the_camera_turns_the_head(model, scene):
@@ -108,7 +109,7 @@ def every_scale_of_planes_is_used(model, scene):
 
 
 CHECKS = [the_photo_is_recognised, the_mouth_moves_and_the_brow_does_not, silence_keeps_the_mouth_still,
-          the_mouth_follows_the_loudness_in_time, the_camera_turns_the_head, every_scale_of_planes_is_used]
+          the_mouth_speaks_with_the_sound_and_rests_in_its_pauses, the_camera_turns_the_head, every_scale_of_planes_is_used]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
