@@ -274,7 +274,8 @@ class VideoWriter:
         self.video.pix_fmt = "yuv420p"
         self.video.options = {"crf": str(crf), "preset": preset}
         context = self.video.codec_context
-        context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 1, 1, 1
+        # The matrix is BT.601: readers that look at no tag, OpenCV among them, take that one for granted.
+        context.color_range, context.colorspace, context.color_primaries, context.color_trc = 1, 6, 1, 1
         self.audio = None
         if sound is not None:
             self.audio = self.container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
@@ -304,7 +305,7 @@ class VideoWriter:
         if any(side[1] for side in self.pad):
             frame = np.pad(frame, self.pad, mode="edge")
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG")
         picture.pts = self.count
         self.container.mux(self.video.encode(picture))
         self.count += 1

@@ -392,6 +392,11 @@ def test_colours_survive(tmp_path):
             writer.write(np.full((64, 96, 3), colour, np.uint8))
     for frame, colour in zip(read_frames(tmp_path / "x.mp4"), colours, strict=True):
         assert np.abs(frame.astype(int) - colour).max() <= 4
+    import cv2
+
+    naive = cv2.VideoCapture(str(tmp_path / "x.mp4"))
+    for colour in colours:
+        assert np.abs(naive.read()[1][..., ::-1].astype(int) - colour).max() <= 4
     assert not video_info(tmp_path / "x.mp4").has_sound
 
 
