@@ -19,6 +19,7 @@ parser.add_argument("--split", default="val")
 parser.add_argument("--source", default="lrcar")
 parser.add_argument("--weights", default="one-shot-256")
 parser.add_argument("--every", type=int, default=1, help="take every n-th clip only")
+parser.add_argument("--first", type=int, default=0, help="begin with the n-th clip")
 parser.add_argument("--mouth-gain", type=float)
 parser.add_argument("--shuffled", action="store_true", help="speech of another clip (the control)")
 parser.add_argument("--drive", action="store_true", help="drive by the clip's own tracked lips")
@@ -27,7 +28,7 @@ options = parser.parse_args()
 with options.manifest.open(newline="") as file:
     rows = [row for row in csv.DictReader(file, delimiter="\t")
             if row["split"] == options.split and row["source"] == options.source]
-clips = [options.videos / row["file"] for row in rows][:: options.every]
+clips = [options.videos / row["file"] for row in rows][options.first::options.every]
 options.output.mkdir(parents=True, exist_ok=True)
 head = TalkingHead.load(options.weights)
 for index, clip in enumerate(clips):
