@@ -12,8 +12,11 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from s3dnerf.allocator import keep_freed_memory  # noqa: E402
+
 
 def pytest_configure(config):
+    keep_freed_memory()
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
