@@ -102,20 +102,26 @@ def use(args: list[str]) -> int:
 
 @contextmanager
 def _polite_end() -> Iterator[None]:
-    """Makes SIGTERM unwind the stack."""
+    """Makes SIGTERM unwind the stack, again after two seconds where a library's callback swallowed the exception."""
+    again = getattr(signal, "SIGALRM", None)
 
     def stop(_signal, _frame):
+        if again:
+            signal.setitimer(signal.ITIMER_REAL, 2.0)
         raise Terminated
 
     try:
-        previous = signal.signal(signal.SIGTERM, stop)
+        previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, again) if number}
     except ValueError:  # only the main thread may; elsewhere the caller looks after signals
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        if again:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def train(args: list[str]) -> int:

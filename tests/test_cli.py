@@ -277,3 +277,14 @@ def test_the_environment_is_left_as_it_was(weights, tmp_path):
     main(command(tmp_path, weights, frame="half"))
     main(command(tmp_path, weights, photo=str(tmp_path / "nobody.jpg")))
     assert (signal.getsignal(signal.SIGTERM), dict(os.environ)) == before
+
+
+def test_a_termination_that_a_callback_swallows_comes_again():
+    program = ("import time\nfrom s3dnerf.cli import Terminated, _polite_end\n"
+               "try:\n    with _polite_end():\n        print('ready', flush=True)\n"
+               "        try:\n            time.sleep(60)\n        except Terminated:\n            pass\n        time.sleep(60)\n"
+               "except Terminated:\n    print('ended')")
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.communicate(timeout=30)[0] == "ended\n"
