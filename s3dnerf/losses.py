@@ -22,11 +22,9 @@ class Objective:
         raw: L1 of the volume-rendered colour, fine and coarse pass.
         warped: L1 of the looked-up photo outside the mouth.
         opacity: squared error of opacity against the head mask.
-        inside: cross entropy of the inside-of-the-mouth map against the inner lips.
         flow: L1 of the rendered source coordinate at landmarks against where the photo has them.
         depth: L1 of the rendered depth at landmarks against the tracked face's, head units.
         offset: error of the deformation at tracked landmarks (`systems.motion.landmark_errors`), head units.
-        gate: cross entropy of the inside of the mouth at points around the lips, without rendering.
         stillness: mean region score above the brows.
         deformation: mean squared offset (the paper's term).
         lip_sync: 1 - cosine of the lip discriminator.
@@ -39,11 +37,9 @@ class Objective:
     raw: float = 0.3
     warped: float = 0.3
     opacity: float = 0.3
-    inside: float = 0.2
     flow: float = 2.0
     depth: float = 0.2
     offset: float = 1.0
-    gate: float = 0.1
     stillness: float = 0.02
     deformation: float = 0.0
     lip_sync: float = 0.0
@@ -119,15 +115,12 @@ def rendering_terms(rendering: Rendering, clip: Clip, window: Window, objective:
     small_frames, small_weights = reduced(frames, *small), reduced(weights, *small)
     head = reduced(crop(F.interpolate(clip.head.flatten(0, 1), size=clip.frames.shape[-2:], mode="bilinear",
                                       align_corners=False).unflatten(0, clip.head.shape[:2]), window), *small)
-    gate = rendering.inside.clamp(1e-4, 1 - 1e-4)
-    label = reduced(mouth, *small)
     terms = {
         "photometric": lambda: weighted((rendering.image - frames).abs(), weights),
         "edges": lambda: edge_error(rendering.image, frames, weights),
         "raw": lambda: weighted((rendering.raw - small_frames).abs() + (rendering.coarse - small_frames).abs(), small_weights),
         "warped": lambda: weighted((rendering.warped - frames).abs(), weights * (1 - mouth)),
         "opacity": lambda: ((rendering.opacity - head) ** 2).mean(),
-        "inside": lambda: weighted(-(1.5 * label * gate.log() + (1 - label) * (1 - gate).log()), small_weights),
         "stillness": lambda: weighted(rendering.motion, above_brows(pixels, rendering, window)),
     }
     terms = {name: term() for name, term in terms.items() if objective.wants(name)}

@@ -43,12 +43,12 @@ def test_perfect_rendering_costs_next_to_nothing(clip):
     terms = rendering_terms(perfect(clip), clip, whole(), Objective())
     for name in ("photometric", "edges", "raw", "warped", "opacity", "stillness"):
         assert terms[name] < 1e-6, name
-    assert terms["flow"] < 1e-3 and terms["inside"] < 1e-3
+    assert terms["flow"] < 1e-3
 
 
 @pytest.mark.parametrize("name, field, value", [
     ("photometric", "image", 0.0), ("edges", "image", 0.5), ("raw", "coarse", 0.0), ("warped", "warped", 0.0),
-    ("opacity", "opacity", 0.0), ("flow", "source", 0.5), ("depth", "depth", 1.0), ("inside", "inside", 0.5),
+    ("opacity", "opacity", 0.0), ("flow", "source", 0.5), ("depth", "depth", 1.0),
     ("stillness", "motion", 1.0)])
 def test_each_term_notices_its_part_and_only_what_has_weight_is_computed(clip, name, field, value):
     good = perfect(clip)

@@ -108,8 +108,17 @@ def every_scale_of_planes_is_used(model, scene):
         assert (render(rest) - whole).abs().mean() > 5e-4, f"scale {scale}"
 
 
+def the_learned_field_adds_to_the_landmarks(model, scene):
+    lamed = copy.deepcopy(model)
+    torch.nn.init.zeros_(lamed.deformation.out.weight)
+    torch.nn.init.zeros_(lamed.deformation.out.bias)
+    motion = scene.motion(model)
+    change = (scene.render(lamed, motion) - scene.render(model, motion)).abs().mean((0, 1))
+    assert 255 * change[scene.lip_box].mean() > 1.0
+
+
 CHECKS = [the_photo_is_recognised, the_mouth_moves_and_the_brow_does_not, silence_keeps_the_mouth_still,
-          the_mouth_speaks_with_the_sound_and_rests_in_its_pauses, the_camera_turns_the_head, every_scale_of_planes_is_used]
+          the_mouth_speaks_with_the_sound_and_rests_in_its_pauses, the_camera_turns_the_head, every_scale_of_planes_is_used, the_learned_field_adds_to_the_landmarks]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -134,8 +143,14 @@ def speech_shuffled_in_time(fake, scene):
 
 
 def deformation_and_modulation_zeroed(fake, scene):
-    torch.nn.init.zeros_(fake.deformation.out.weight)
-    torch.nn.init.zeros_(fake.deformation.out.bias)
+    flow = fake.flow
+
+    def still(appearance, motion):
+        found = flow(appearance, motion)
+        maps = torch.cat([found.mesh.maps[:, :, :2] * 0, found.mesh.maps[:, :, 2:] * 0 + 1], 2)
+        return replace(found, mesh=replace(found.mesh, maps=maps), lattice=found.lattice.map(lambda x: x * 0))
+
+    fake.flow = still
 
 
 def one_scale_zeroed(fake, scene):

@@ -1,7 +1,7 @@
 """S3D-NeRF: one photo and speech in, frames from any camera out."""
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Optional, Sequence
 
@@ -9,20 +9,44 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3dnerf.face import LIPS, FaceCode
+from s3dnerf.face import FaceCode
 from s3dnerf.geometry import HEAD_BACK, HEAD_FRONT, cast_rays, pixel_grid, project
 from s3dnerf.networks.appearance import HierarchicalAppearanceEncoder
 from s3dnerf.networks.deformation import CrossModalDeformationField, Deformation
+from s3dnerf.networks.mesh_motion import MeshFlow, MeshMotion
 from s3dnerf.networks.radiance import RadianceField
 from s3dnerf.networks.speech import TOKENS, SpeechEncoder
 from s3dnerf.networks.speech_features import MelFeatures, TransformerFeatures
 from s3dnerf.networks.super_resolution import SuperResolution, resize
 from s3dnerf.networks.triplane import SlotFusion, sample_planes
 from s3dnerf.rendering.renderer import CoarseToFineRenderer
-from s3dnerf.types import (Appearance, Cameras, Clip, FieldSamples, Motion, Portrait, RayColours, Rendering, Window)
+from s3dnerf.types import (Appearance, Cameras, Clip, FieldSamples, Motion, Portrait, RayColours, Rays, Rendering,
+                           TensorRecord, Window)
 
 BORDER = 0.06
 """The outer share of the frame over which the head fades into the photo, so that a crop can be put back unseen."""
+
+
+@dataclass(frozen=True)
+class FaceFlow(TensorRecord):
+    """What moves a face: the landmarks' share and the learned one."""
+
+    mesh: MeshFlow
+    """[B, T]"""
+    lattice: Optional[Deformation]
+    """[B, T, G] on the lattice; None where the field is evaluated at the points themselves."""
+
+
+@dataclass(frozen=True)
+class Surface(TensorRecord):
+    """Where a rendered surface is looked at again, at full resolution."""
+
+    rays: Rays
+    """[B, T, R] that were rendered."""
+    pixels: Rays
+    """[B, T, P] one through every pixel."""
+    flow: MeshFlow
+    """[B, T]"""
 
 
 class S3DNeRF(nn.Module):
@@ -82,6 +106,7 @@ class S3DNeRF(nn.Module):
         self.no_speech = nn.Parameter(torch.randn(TOKENS, token_channels) * 0.1)
         self.deformation = CrossModalDeformationField(32, token_channels, FaceCode.size, width, heads, modulation_channels,
                                                       lattice, mode=mode, attention=attention)
+        self.mesh_motion = MeshMotion()
         self.radiance = RadianceField(scales * plane_channels, modulation_channels, width, feature_channels)
         self.renderer = CoarseToFineRenderer(coarse_samples, fine_samples, importance)
         self.super_resolution = None
@@ -117,15 +142,26 @@ class S3DNeRF(nn.Module):
         """Frames of a clip, driven by its speech, seen by its cameras."""
         return self.render(self.encode(clip.portrait), self.drive(clip.speech), clip.cameras)
 
+    def flow(self, appearance: Appearance, motion: Motion) -> FaceFlow:
+        """What moves the face in frames [B, T], ready to be read at any point."""
+        mesh = self.mesh_motion(appearance.portrait.mesh, appearance.source_code, motion.code)
+        return FaceFlow(mesh, self.deform(appearance, motion) if self.evaluation == "lattice" else None)
+
     def deform(self, appearance: Appearance, motion: Motion) -> Deformation:
-        """The deformation on the lattice, [B, T, G]."""
+        """The learned deformation on the lattice, [B, T, G]."""
         points = self.deformation.lattice_points(motion.code)[None, None]
         return self.deformation(points, appearance.lattice[:, None], motion, appearance.source_code)
 
-    def deform_points(self, appearance: Appearance, motion: Motion, points: Tensor) -> Deformation:
-        """The deformation evaluated at points [B, T, N, 3] themselves."""
-        fused = self._fuse(appearance, points.flatten(1, 2)).unflatten(1, points.shape[1:3])
-        return self.deformation(points, fused, motion, appearance.source_code)
+    def displace(self, appearance: Appearance, motion: Motion, flow: FaceFlow,
+                 points: Tensor) -> tuple[Deformation, Tensor]:
+        """Deformation and inside of the mouth [B, T, N, 1] at points [B, T, N, 3]: landmarks and learned field together."""
+        carried, inside = self.mesh_motion.read(flow.mesh, points)
+        if flow.lattice is None:
+            fused = self._fuse(appearance, points.flatten(1, 2)).unflatten(1, points.shape[1:3])
+            learned = self.deformation(points, fused, motion, appearance.source_code)
+        else:
+            learned = self.deformation.interpolate(flow.lattice, points)
+        return replace(learned, offset=learned.offset + carried), inside
 
     def render(self, appearance: Appearance, motion: Motion, cameras: Cameras, window: Window | None = None,
                stride: int | None = None) -> Rendering:
@@ -139,35 +175,25 @@ class S3DNeRF(nn.Module):
             zero = torch.zeros(batch, device=cameras.intrinsics.device)
             window = Window(zero, zero, size, size)
         height, width = window.height // stride, window.width // stride
-        rays = cast_rays(cameras.cropped(window.left[:, None], window.top[:, None]).resized(1 / stride), height, width)
-        lattice = self.deform(appearance, motion) if self.evaluation == "lattice" else None
-        coarse, fine = self.renderer(rays, lambda points: self.field(appearance, motion, points, lattice))
-        return self._finish(appearance.portrait, coarse, fine, window, (batch, frames, height, width))
+        cameras = cameras.cropped(window.left[:, None], window.top[:, None])
+        rays = cast_rays(cameras.resized(1 / stride), height, width)
+        flow = self.flow(appearance, motion)
+        coarse, fine = self.renderer(rays, lambda points: self.field(appearance, motion, points, flow))
+        surface = Surface(rays, cast_rays(cameras, window.height, window.width), flow.mesh)
+        return self._finish(appearance.portrait, coarse, fine, surface, window, (batch, frames, height, width))
 
-    def field(self, appearance: Appearance, motion: Motion, points: Tensor, lattice: Deformation | None) -> FieldSamples:
+    def field(self, appearance: Appearance, motion: Motion, points: Tensor, flow: FaceFlow) -> FieldSamples:
         """The field at points [B, T, R, S, 3] of the observed, moving face."""
         shape = points.shape[2:4]
         points = points.flatten(2, 3)
-        if lattice is None:
-            moved = self.deform_points(appearance, motion, points)
-        else:
-            moved = self.deformation.interpolate(lattice, points)
+        moved, inside = self.displace(appearance, motion, flow, points)
         place = points + moved.offset
-        flat = place.flatten(1, 2)
-        source, cube = self._to_source(appearance.portrait.cameras, flat)
+        source, cube = self._to_source(appearance.portrait.cameras, place.flatten(1, 2))
         features = torch.cat([sample_planes(plane, cube) for plane in appearance.planes], -1).unflatten(1, points.shape[1:3])
-        gate = self.gate(appearance, points, place, moved.modulation)
-        density, colours = self.radiance(features, place, moved.modulation, gate)
-        colours = torch.cat([colours, gate * colours[..., :3]], -1)
-        samples = FieldSamples(density, colours, source.unflatten(1, points.shape[1:3]), gate, moved.region)
+        density, colours = self.radiance(features, place, moved.modulation, inside)
+        colours = torch.cat([colours, inside * colours[..., :3]], -1)
+        samples = FieldSamples(density, colours, source.unflatten(1, points.shape[1:3]), inside, moved.region)
         return samples.map(lambda x: x.unflatten(2, shape))
-
-    def gate(self, appearance: Appearance, points: Tensor, place: Tensor, modulation: Tensor) -> Tensor:
-        """Share [B, T, N, 1] of inside-of-the-mouth at `points` [B, T, N, 3] that deform to `place`."""
-        lips = appearance.portrait.mesh[:, list(LIPS)]
-        centre = lips.mean(1)[:, None, None]
-        half_width = ((lips[..., 0].amax(1) - lips[..., 0].amin(1)) / 2).clamp_min(0.1)[:, None, None, None]
-        return self.radiance.gate_value(modulation, (points - centre) / half_width, (place - centre) / half_width)
 
     def _fuse(self, appearance: Appearance, points: Tensor) -> Tensor:
         """Fused features [B, N, F] of points [B, N, 3] of the photo's face."""
@@ -183,7 +209,7 @@ class S3DNeRF(nn.Module):
         through = (2 * (depth - head_depth) + HEAD_FRONT - HEAD_BACK) / (HEAD_FRONT + HEAD_BACK)
         return source, torch.cat([source, through], -1)
 
-    def _finish(self, portrait: Portrait, coarse: RayColours, fine: RayColours, window: Window,
+    def _finish(self, portrait: Portrait, coarse: RayColours, fine: RayColours, surface: Surface, window: Window,
                 shape: tuple[int, int, int, int]) -> Rendering:
         """Rays to images: look the photo up, put the rendered inside of the mouth in, add super-resolution."""
         batch, frames, height, width = shape
@@ -193,25 +219,52 @@ class S3DNeRF(nn.Module):
         photo = portrait.image.repeat_interleave(frames, 0)
         behind = look_up(photo, small)
         fade = border_fade(small)
-        opacity, inside = image(fine.opacity) * fade, image(fine.inside) * fade
+        opacity, motion = image(fine.opacity) * fade, image(fine.motion)
         source = image(fine.source) * fade + (1 - opacity) * small
-        shift = resize(source - small, window.height, window.width)
-        warped = look_up(photo, large + shift)
+        detail, inside = self._sharpen(portrait, fine, surface, window, (height, width))
+        cover = resize(opacity, window.height, window.width)
+        warped = look_up(photo, large + resize(source - small, window.height, window.width) + detail * cover)
         features = image(fine.features) * fade
         raw = features[:, :3] + (1 - opacity) * behind
-        base = self._with_inside(warped, inside, features[:, -3:])
+        inside = inside * cover
+        base = self._with_inside(warped, inside * (1 - surface.flow.shown.flatten(0, 1)[..., None, None]), features[:, -3:],
+                                 image(fine.inside) * fade)
         if self.super_resolution is not None:
-            base = base + self.super_resolution(features[:, :-3], inside, opacity, image(fine.motion), base,
+            base = base + self.super_resolution(features[:, :-3], inside, opacity, motion, base, warped,
                                                 look_up(photo, large)) * border_fade(large)
         first = image(coarse.features)[:, :3] * fade + (1 - image(coarse.opacity) * fade) * behind
-        images = (base, warped, raw, first, opacity, image(fine.depth), source, inside, image(fine.motion))
+        images = (base, warped, raw, first, opacity, image(fine.depth), source, image(fine.inside) * fade, motion)
         return Rendering(*(x.unflatten(0, (batch, frames)) for x in images))
 
+    def _sharpen(self, portrait: Portrait, fine: RayColours, surface: Surface, window: Window,
+                 size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The landmarks' motion at every pixel of the rendered surface, where rays are too few for the lips' edges.
+
+        Returns what has to be added to the upsampled source coordinate, [N, 2, H, W], and the inside of the mouth,
+        [N, 1, H, W].
+        """
+        height, width = window.height, window.width
+        image = lambda rows, h, w: rows.flatten(0, 1).transpose(-1, -2).unflatten(-1, (h, w))
+        depth = resize(image(fine.depth, *size), height, width).flatten(2).transpose(1, 2).unflatten(0, fine.depth.shape[:2])
+        coarse, _ = self._carried(portrait, surface.flow, surface.rays, fine.depth)
+        sharp, inside = self._carried(portrait, surface.flow, surface.pixels, depth)
+        detail = image(sharp, height, width) - resize(image(coarse, *size), height, width)
+        return detail, image(inside, height, width)
+
+    def _carried(self, portrait: Portrait, flow: MeshFlow, rays: Rays, depth: Tensor) -> tuple[Tensor, Tensor]:
+        """By how much landmarks move the source coordinate of points at `depth` [B, T, R, 1], and what is inside."""
+        points = rays.origins + rays.directions * depth
+        offset, inside = self.mesh_motion.read(flow, points)
+        before, _ = self._to_source(portrait.cameras, points.flatten(1, 2))
+        after, _ = self._to_source(portrait.cameras, (points + offset).flatten(1, 2))
+        return (after - before).unflatten(1, points.shape[1:3]), inside
+
     @staticmethod
-    def _with_inside(warped: Tensor, inside: Tensor, colour: Tensor) -> Tensor:
-        """The inside of the mouth, `colour` already weighted by `inside`, over the warped photo."""
+    def _with_inside(warped: Tensor, inside: Tensor, colour: Tensor, weight: Tensor) -> Tensor:
+        """The inside of the mouth over the warped photo; `colour` [N, 3, h, w] is already weighted by `weight` [N, 1, h, w]."""
         height, width = warped.shape[-2:]
-        return warped * (1 - resize(inside, height, width)) + resize(colour, height, width)
+        plain = resize(colour, height, width) / (resize(weight, height, width) + 0.05)
+        return torch.lerp(warped, plain, inside)
 
     def _own_place(self, window: Window, height: int, width: int) -> Tensor:
         """Where each pixel of a window lies in the frame, [B, 2, height, width] in [-1, 1]."""

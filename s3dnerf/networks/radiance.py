@@ -13,8 +13,8 @@ HEAD_CENTRE, HEAD_RADII = (0.0, -0.1, 0.25), (1.0, 1.4, 1.1)
 class RadianceField(nn.Module):
     """Decodes the features of a point, with gated modulation by speech.
 
-    The gate is the share of a point that is the *inside of the mouth*. There, features that speech has produced
-    replace those of the photo, which may have been taken with the mouth closed; elsewhere speech only adds to them.
+    Where a point is the *inside of the mouth*, features that speech has produced replace those of the photo, which may
+    have been taken with the mouth closed; elsewhere speech only adds to them.
 
     Args:
         feature_channels: features per point, all scales side by side.
@@ -28,28 +28,18 @@ class RadianceField(nn.Module):
         self.features = nn.Linear(feature_channels + 6, width)
         self.modulate = nn.Linear(modulation_channels, width, bias=False)
         self.inside = nn.Sequential(nn.Linear(modulation_channels + 6, width), nn.SiLU(), nn.Linear(width, width))
-        self.gate = nn.Sequential(nn.Linear(modulation_channels + 15, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(),
-                                  nn.Linear(32, 1))
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, 1 + out_channels)
-        nn.init.constant_(self.gate[-1].bias, -3.0)
 
-    def gate_value(self, modulation: Tensor, mouth: Tensor, moved: Tensor) -> Tensor:
-        """Share [*, 1] of inside-of-the-mouth; `mouth` and `moved` [*, 3] are the point before and after deformation,
-        relative to the centre of the photo's mouth and in units of half its width."""
-        near = torch.exp(-(mouth ** 2).sum(-1, keepdim=True) / 4)
-        detail = torch.cat([modulation, mouth, moved, (mouth * 3).sin(), (moved * 3).sin(), (moved * 8).sin()], -1)
-        return torch.sigmoid(self.gate(detail)) * (near > 0.1)
-
-    def forward(self, features: Tensor, place: Tensor, modulation: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, place: Tensor, modulation: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Density [*, 1] and features [*, out] of points.
 
         `features` [*, F] from the tri-planes, `place` [*, 3] the point in the photo's face (head frame), `modulation`
-        [*, M], `gate` [*, 1] in [0, 1].
+        [*, M], `inside` [*, 1] in [0, 1].
         """
         where = torch.cat([place, place ** 2], -1)
         photo = self.features(torch.cat([features, where], -1)) + self.modulate(modulation)
-        mixed = torch.lerp(photo, self.inside(torch.cat([modulation, where], -1)), gate)
+        mixed = torch.lerp(photo, self.inside(torch.cat([modulation, where], -1)), inside)
         raw = self.out(F.silu(self.hidden(F.silu(mixed))))
         density = F.softplus(raw[..., :1] + head_prior(place)) * DENSITY_SCALE
         colour = torch.sigmoid(raw[..., 1:4]) * 1.002 - 0.001

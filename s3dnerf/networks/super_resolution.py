@@ -25,25 +25,26 @@ class SuperResolution(nn.Module):
         super().__init__()
         self.enter = nn.Conv2d(feature_channels + 3, coarse_width, 3, padding=1)
         self.coarse = ResidualBlock(coarse_width)
-        self.join = nn.Conv2d(coarse_width + 2 * 12 + 3, fine_width, 3, padding=1)
+        self.join = nn.Conv2d(coarse_width + 3 * 12 + 3, fine_width, 3, padding=1)
         self.fine = ResidualBlock(fine_width)
         self.leave = nn.Conv2d(fine_width, 12, 3, padding=1)
         nn.init.normal_(self.leave.weight, std=1e-3)
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, features: Tensor, inside: Tensor, opacity: Tensor, motion: Tensor, base: Tensor,
-                photo: Tensor) -> Tensor:
+                warped: Tensor, photo: Tensor) -> Tensor:
         """Residual [N, 3, H, W] to be added to `base` [N, 3, H, W].
 
-        `features` [N, C, h, w], `inside`, `opacity` and `motion` [N, 1, h, w] as rendered; `photo` [N, 3, H, W] unwarped.
+        `features` [N, C, h, w], `opacity` and `motion` [N, 1, h, w] as rendered, `inside` [N, 1, H, W]; `warped` [N, 3, H, W]
+        is the photo looked up at the source coordinate, `photo` [N, 3, H, W] the photo as it is.
         H and W must be multiples of 4.
         """
         height, width = base.shape[-2:]
-        rendered = torch.cat([features, inside, opacity, motion], 1)
+        rendered = torch.cat([features, resize(inside, *features.shape[-2:]), opacity, motion], 1)
         x = self.coarse(self.enter(resize(rendered, height // 4, width // 4)))
-        maps = resize(torch.cat([inside, opacity, motion], 1), height // 2, width // 2)
-        pictures = F.pixel_unshuffle(torch.cat([base, photo], 1), 2)
-        x = torch.cat([resize(F.silu(x), height // 2, width // 2), pictures, maps], 1)
+        maps = [resize(x, height // 2, width // 2) for x in (inside, opacity, motion)]
+        pictures = F.pixel_unshuffle(torch.cat([base, photo, warped], 1), 2)
+        x = torch.cat([resize(F.silu(x), height // 2, width // 2), pictures, *maps], 1)
         return F.pixel_shuffle(self.leave(F.silu(self.fine(self.join(x)))), 2)
 
 

@@ -9,7 +9,6 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from s3dnerf.face import EYELIDS, LIPS, MOVING
-from s3dnerf.geometry import project
 from s3dnerf.metrics import correlation, spread_ratio
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.systems.base import ModelSystem
@@ -34,28 +33,26 @@ class MotionSystem(ModelSystem):
         correlation: weight of 1 - correlation, over the frames of an example, of the opening that the lip code implies;
             wants consecutive frames.
         offset: weight of the landmarks' error; 0 needs no photo.
-        gate: weight of the cross entropy of the inside of the mouth.
         face_share: share of steps that drive the field by tracked lips instead of speech.
         silence: share of examples that are silenced, with a closed mouth as their target.
-        gate_points: points per frame at which the inside of the mouth is learned.
     """
 
     def __init__(self, model: S3DNeRF, optimizer: OptimizerCallable = torch.optim.Adam,
                  scheduler: Optional[LRSchedulerCallable] = None, train_only: Optional[list[str]] = None,
                  init_from: Optional[dict[str, str]] = None, code: float = 1.0, correlation: float = 0.0,
-                 offset: float = 1.0, gate: float = 0.1, face_share: float = 0.7, silence: float = 0.1, gate_points: int = 200):
+                 offset: float = 1.0, face_share: float = 0.7, silence: float = 0.1):
         super().__init__(model, optimizer, scheduler, train_only, init_from)
         self.save_hyperparameters()
-        self.weights = {"code": code, "correlation": correlation, "offset": offset, "gate": gate}
-        self.face_share, self.silence, self.gate_points = face_share, silence, gate_points
+        self.weights = {"code": code, "correlation": correlation, "offset": offset}
+        self.face_share, self.silence = face_share, silence
 
     def training_step(self, clip: Clip, _index: int) -> Tensor:
         codes = self.model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
         terms = {}
         if self.weights["code"]:
             terms |= self.code_errors(clip, codes[..., :-1])
-        if self.weights["offset"] or self.weights["gate"]:
-            terms |= self.motion_errors(clip, codes)
+        if self.weights["offset"]:
+            terms["offset"] = self.motion_error(clip, codes)
         terms["total"] = sum(self.weights[name] * value for name, value in terms.items())
         self.log_terms("train", terms, len(clip.keys))
         return terms["total"]
@@ -77,15 +74,15 @@ class MotionSystem(ModelSystem):
         spread = self.model.face_code.spread.sqrt()
         return spread / spread.mean()
 
-    def motion_errors(self, clip: Clip, codes: Tensor) -> dict[str, Tensor]:
-        """Errors of the offset at tracked landmarks, and of the gate at points around the mouth."""
+    def motion_error(self, clip: Clip, codes: Tensor) -> Tensor:
+        """Error of the offset at tracked landmarks."""
         with torch.no_grad():
             appearance = self.model.encode(clip.portrait)
         if self.training and torch.rand(()) > self.face_share:
             motion = self.model.drive(clip.speech, gain=1.0)
         else:
             motion = self.model.drive_face(codes)
-        return landmark_errors(self.model, appearance, motion, clip, self.gate_points)
+        return landmark_error(self.model, appearance, motion, clip)
 
     def validation_step(self, clip: Clip, _index: int) -> None:
         codes = self.model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
@@ -103,30 +100,16 @@ class MotionSystem(ModelSystem):
         self.log_terms("val", terms, 1)
 
 
-def landmark_errors(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip,
-                    gate_points: int = 200) -> dict[str, Tensor]:
-    """`offset`: mean error of the deformation at the tracked landmarks that move, head units, with lips and eyelids
-    counted three times; `gate`: see `gate_error`."""
+def landmark_error(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip) -> Tensor:
+    """Mean error of the deformation at the tracked landmarks that move, head units, with lips and eyelids counted three
+    times."""
     points = clip.mesh[:, :, list(MOVING)]
     goal = clip.portrait.mesh[:, None, list(MOVING)] - points
-    error = (model.deform_points(appearance, motion, points).offset - goal).abs().mean(-1)
+    moved, _ = model.displace(appearance, motion, model.flow(appearance, motion), points)
+    error = (moved.offset - goal).abs().mean(-1)
     importance = torch.ones(len(MOVING), device=error.device)
     importance[:len(LIPS)] = importance[-len(EYELIDS):] = 3.0
-    return {"offset": (error * importance).mean(), "gate": gate_error(model, appearance, motion, clip, gate_points)}
-
-
-def gate_error(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip, count: int) -> Tensor:
-    """Cross entropy of inside-of-the-mouth at `count` random points around the surface of the lips."""
-    lips = clip.mesh[:, :, list(LIPS)]
-    low, high = lips.amin(2, keepdim=True), lips.amax(2, keepdim=True)
-    share = torch.rand(*clip.mesh.shape[:2], count, 3, device=lips.device)
-    points = low - 0.15 + (high - low + 0.3) * share
-    places = project(points, clip.cameras)[0] * (2 / clip.mouth.shape[-1]) - 1
-    label = F.grid_sample(clip.mouth.flatten(0, 1), places.flatten(0, 1)[:, :, None], align_corners=False)
-    label = label.squeeze(-1).transpose(1, 2).unflatten(0, clip.mesh.shape[:2])
-    moved = model.deform_points(appearance, motion, points)
-    gate = model.gate(appearance, points, points + moved.offset, moved.modulation).clamp(1e-4, 1 - 1e-4)
-    return -(1.5 * label * gate.log() + (1 - label) * (1 - gate).log()).mean()
+    return (error * importance).mean()
 
 
 def opening_probe(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip) -> dict[str, Tensor]:
@@ -136,7 +119,7 @@ def opening_probe(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: 
     """
     lids = clip.mesh[:, :, [13, 14]]
     points = lids.mean(1, keepdim=True).expand_as(lids)
-    offset = model.deform_points(appearance, motion, points).offset[..., 1]
+    offset = model.displace(appearance, motion, model.flow(appearance, motion), points)[0].offset[..., 1]
     guess, truth = (offset[..., 0] - offset[..., 1])[0], (lids[..., 1, 1] - lids[..., 0, 1])[0]
     return {"opening_correlation": correlation(guess, truth), "opening_spread": spread_ratio(guess, truth)}
 

@@ -14,7 +14,7 @@ from s3dnerf.models.hub import load_lip_sync
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.networks.lip_sync import crop_lips
 from s3dnerf.systems.base import ModelSystem
-from s3dnerf.systems.motion import disturb, landmark_errors, opening_probe
+from s3dnerf.systems.motion import disturb, landmark_error, opening_probe
 from s3dnerf.types import Clip, Motion, Rendering, Window
 
 
@@ -23,7 +23,8 @@ class TalkingHeadSystem(ModelSystem):
 
     Every step renders one kind of window: around the mouth, somewhere on the face, or the full frame with fewer rays.
     Without speech (`face_share` of the steps) tracked lips drive the field, which teaches it to render the mouth that
-    is seen; with speech the same motion branch is driven through the regressed lip code.
+    is seen. With speech the mouth is only nearly the recorded one, and pixels that are compared with it would learn to
+    blur: those steps know landmarks and the lip discriminator alone.
 
     Args:
         model: the talking head.
@@ -59,10 +60,9 @@ class TalkingHeadSystem(ModelSystem):
         appearance = self.model.encode(clip.portrait)
         motion = self.drive(clip, by_face)
         rendering = self.model.render(appearance, motion, clip.cameras, window, stride)
-        terms = rendering_terms(rendering, clip, window, self.objective)
-        if self.objective.wants("offset") or self.objective.wants("gate"):
-            errors = landmark_errors(self.model, appearance, motion, clip)
-            terms |= {name: value for name, value in errors.items() if self.objective.wants(name)}
+        terms = rendering_terms(rendering, clip, window, self.objective) if by_face else {}
+        if self.objective.wants("offset"):
+            terms["offset"] = landmark_error(self.model, appearance, motion, clip)
         if self.objective.wants("deformation"):
             terms["deformation"] = (self.model.deform(appearance, motion).offset ** 2).mean()
         if self.expert is not None and on_lips and not by_face:

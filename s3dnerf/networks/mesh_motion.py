@@ -1,0 +1,120 @@
+"""What is known of a moving face without learning: where the driving code puts the landmarks, and the skin between them."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s3dnerf.face import INNER_LIPS, FaceCode, metric_face
+from s3dnerf.networks.deformation import FACE_CENTRE, FACE_HALF, face_window, to_face_box
+from s3dnerf.types import TensorRecord
+
+SKIN = 468
+"""Landmarks of the skin; those after it are the irises."""
+SOFTNESS = 0.012
+"""Width of the edge of the inside of the mouth, head units: about a pixel of a 256 pixel crop."""
+NEUTRAL_WEIGHT = 0.05
+"""Pull towards no motion, as a share of one landmark's own weight: what is far from all of them stays."""
+
+
+@dataclass(frozen=True)
+class MeshFlow(TensorRecord):
+    """How the landmarks carry the face, as maps over the face box; see `MeshMotion`."""
+
+    maps: Tensor
+    """[B, T, 3, h, w] offset in x and y, and the distance from the inner lips' outline (negative inside), head units."""
+    shown: Tensor
+    """[B, T, 1] in [0, 1]: share of the inside of the mouth that the photo shows already, being open itself."""
+
+
+class MeshMotion(nn.Module):
+    """Moves the photo's landmarks by the driving code, and interpolates their motion over the face.
+
+    What the driving code adds to the photo's own moves the landmarks through a linear basis; a point's offset is the mean
+    of the landmarks' offsets under Gaussian weights. The inside of the mouth is the polygon of the moved inner lips.
+
+    Args:
+        size: rows and columns of the maps.
+    """
+
+    def __init__(self, size: tuple[int, int] = (84, 80)):
+        super().__init__()
+        self.size, self.face_code = tuple(size), FaceCode()
+        self.shown = nn.Parameter(torch.tensor([6.0, -4.0]))
+        self.register_buffer("radius", torch.from_numpy(landmark_radii()), persistent=False)
+
+    def forward(self, mesh: Tensor, source_code: Tensor, code: Tensor) -> MeshFlow:
+        """Maps [B, T] for a photo's landmarks `mesh` [B, 478, 3] with absolute code [B, K], and driving codes [B, T, K]."""
+        change = code - self.face_code.own(source_code)[:, None]
+        start = mesh[:, None, :, :2]
+        target = meet(start + self.face_code.mesh_displacement(change))
+        y, x = self._axes(mesh)
+        offset = self._carry(y, x, target[:, :, :SKIN], (start - target)[:, :, :SKIN])
+        points = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1)
+        distance = outline_distance(points, target[:, :, list(INNER_LIPS)]).transpose(2, 3).unflatten(-1, self.size)
+        gap = lambda landmarks: (landmarks[..., 14, 1] - landmarks[..., 13, 1]).clamp_min(0.01)
+        shown = torch.sigmoid((gap(start) / gap(target)).clamp_max(1.0) * self.shown[0] + self.shown[1])
+        return MeshFlow(torch.cat([offset, distance], 2), shown[..., None])
+
+    def _axes(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the maps' rows and columns lie, head frame."""
+        return tuple(torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) * FACE_HALF[axis] + FACE_CENTRE[axis]
+                     for n, axis in zip(self.size, (1, 0)))
+
+    def _carry(self, y: Tensor, x: Tensor, landmarks: Tensor, offsets: Tensor) -> Tensor:
+        """Maps [B, T, 2, h, w] of the offsets [B, T, P, 2] of landmarks [B, T, P, 2], averaged under Gaussian weights.
+
+        A Gaussian of the distance is the product of one along x and one along y, so that the sum over landmarks is a
+        product of matrices.
+        """
+        sharpness = 0.5 / self.radius ** 2
+        along = lambda axis, index: (-sharpness * (axis[:, None] - landmarks[..., None, :, index]) ** 2).exp()
+        rows, columns = along(y, 1), along(x, 0).transpose(-1, -2)
+        summed = [(rows * values[..., None, :]) @ columns for values in (offsets[..., 0], offsets[..., 1])]
+        return torch.stack(summed, 2) / (rows @ columns + NEUTRAL_WEIGHT)[:, :, None]
+
+    @staticmethod
+    def read(flow: MeshFlow, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Offset [B, T, N, 3] and inside of the mouth [B, T, N, 1] in [0, 1] at points [B, T, N, 3]; both fade out at the
+        border of the face box."""
+        unit = to_face_box(points)
+        grid = unit[..., :2].flatten(0, 1)[:, :, None]
+        read = F.grid_sample(flow.maps.flatten(0, 1), grid, padding_mode="border", align_corners=True)
+        read = read.squeeze(-1).transpose(1, 2).unflatten(0, points.shape[:2])
+        window = face_window(unit)
+        offset = F.pad(read[..., :2] * window, (0, 1))
+        return offset, torch.sigmoid(-read[..., 2:] / SOFTNESS - 1) * window
+
+
+def landmark_radii() -> np.ndarray:
+    """[468] float32: how far each landmark's word carries, head units: the mean distance of its four nearest neighbours."""
+    face = metric_face()[:SKIN, :2]
+    distance = np.sort(np.linalg.norm(face[:, None] - face[None], axis=-1), axis=1)[:, 1:5].mean(1)
+    return np.maximum(0.7 * distance, 0.03).astype(np.float32)
+
+
+def meet(landmarks: Tensor) -> Tensor:
+    """Landmarks [*, 478, 2] with inner lips that meet where the lower one was above the upper one."""
+    lower, upper = list(INNER_LIPS[1:10]), list(INNER_LIPS[:10:-1])
+    low, high = landmarks[..., lower, 1], landmarks[..., upper, 1]
+    middle = (low + high) / 2
+    met = landmarks.clone()
+    met[..., lower, 1], met[..., upper, 1] = torch.maximum(low, middle), torch.minimum(high, middle)
+    return met
+
+
+def outline_distance(points: Tensor, polygon: Tensor) -> Tensor:
+    """Distance [*, N, 1] of points [N, 2] from the outline of polygons [*, P, 2], negative inside (even-odd rule)."""
+    start, end = polygon[..., None, :, :], polygon.roll(-1, -2)[..., None, :, :]
+    edge, reach = end - start, points[:, None] - start
+    along = ((reach * edge).sum(-1) / (edge * edge).sum(-1).clamp_min(1e-9)).clamp(0, 1)
+    distance = (reach - along[..., None] * edge).norm(dim=-1).amin(-1)
+    y = points[:, None, 1]
+    crosses = (start[..., 1] > y) != (end[..., 1] > y)
+    slope = edge[..., 0] / torch.where(edge[..., 1].abs() < 1e-9, 1e-9, edge[..., 1])
+    left_of = points[:, None, 0] < start[..., 0] + (y - start[..., 1]) * slope
+    inside = (crosses & left_of).sum(-1) % 2 == 1
+    return torch.where(inside, -distance, distance)[..., None]
