@@ -198,8 +198,9 @@ def test_success_says_nothing_on_stderr_but_progress(weights, tmp_path):
 @pytest.mark.parametrize("number,status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_runs_leave_nothing(number, status, weights, tmp_path):
     speech = write_wav(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16000 * 120))
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it from the start
     process = subprocess.Popen([sys.executable, "-m", "s3dnerf", *command(tmp_path, weights, speech=speech)], cwd=ROOT,
-                               stderr=subprocess.PIPE, text=True)
+                               stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:  # the part that is being written
         time.sleep(0.05)
