@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
+from s3dnerf.errors import InputError
 from s3dnerf.face import LIPS
 from s3dnerf.losses import Objective, landmark_pixels, lip_weights, rendering_terms
 from s3dnerf.metrics import psnr
@@ -49,6 +50,9 @@ class TalkingHeadSystem(ModelSystem):
                  sync_warmup: int = 100):
         super().__init__(model, optimizer, scheduler, train_only, init_from)
         self.save_hyperparameters()
+        if face_share < 1 and not (objective.offset or objective.lip_sync):
+            raise InputError(f"found face_share {face_share} with neither objective.offset nor objective.lip_sync; steps "
+                             "that speech drives need one of them: give it a weight, or set face_share to 1")
         self.objective, self.face_share = objective, face_share
         self.lip_windows, self.full_frames, self.window, self.full_stride = lip_windows, full_frames, window, full_stride
         self.sync_warmup = sync_warmup

@@ -75,6 +75,21 @@ def test_the_speech_overlay_trains_without_a_picture(shards, tmp_path):
     assert not any("train/offset" in row for row in rows)
 
 
+def test_speech_driven_steps_know_landmarks_and_the_lip_discriminator_but_no_pixels(shards, tmp_path):
+    always = ["--model.init_args.face_share", "0.0", "--model.init_args.lip_windows", "1.0",
+              "--model.init_args.full_frames", "0.0", "--model.init_args.window", "32"]
+    fit("one_shot", shards, tmp_path, "--model.init_args.lip_sync", "one-shot-256", "--data.init_args.frames", "5", *always,
+        overlays=("sync", "tiny", "smoke"))
+    terms = {name for row in figures(tmp_path) for name in row if name.startswith("train/")}
+    assert terms == {"train/lip_sync", "train/offset", "train/total"}
+
+
+def test_speech_driven_steps_without_anything_to_learn_are_refused(shards, tmp_path, capsys):
+    args = ["fit", "--config", str(ROOT / "configs/one_shot.yaml"), "--model.init_args.objective.offset", "0"]
+    assert main(args) == 2
+    assert "face_share" in capsys.readouterr().err
+
+
 def test_renderings_are_kept_beside_the_log(shards, tmp_path):
     folder = fit("one_shot", shards, tmp_path)
     assert list(folder.rglob("renderings/*.png")) and list(folder.rglob("renderings/*.mp4"))
