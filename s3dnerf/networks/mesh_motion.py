@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3dnerf.face import INNER_LIPS, FaceCode, metric_face
+from s3dnerf.face import INNER_LIPS, LID_CREASES, LOWER_LIDS, UPPER_LIDS, FaceCode, metric_face
 from s3dnerf.networks.deformation import FACE_CENTRE, FACE_HALF, face_window, to_face_box
 from s3dnerf.types import TensorRecord
 
@@ -52,7 +52,7 @@ class MeshMotion(nn.Module):
         start = mesh[:, None, :, :2]
         target = meet(start + self.face_code.mesh_displacement(change))
         y, x = self._axes(mesh)
-        offset = self._carry(y, x, target[:, :, :SKIN], (start - target)[:, :, :SKIN])
+        offset = self._carry(y, x, with_lids(target), with_lids(start - target))
         points = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1)
         distance = outline_distance(points, target[:, :, list(INNER_LIPS)]).transpose(2, 3).unflatten(-1, self.size)
         gap = lambda landmarks: (landmarks[..., 14, 1] - landmarks[..., 13, 1]).clamp_min(0.01)
@@ -90,19 +90,34 @@ class MeshMotion(nn.Module):
 
 
 def landmark_radii() -> np.ndarray:
-    """[468] float32: how far each landmark's word carries, head units: the mean distance of its four nearest neighbours."""
+    """[468 + 42] float32: how far each landmark's word carries, head units: the mean distance of its four nearest
+    neighbours; the least for the skin of the lids (see `with_lids`), and half of it for the lower lids, which stay while
+    the upper ones come close."""
     face = metric_face()[:SKIN, :2]
     distance = np.sort(np.linalg.norm(face[:, None] - face[None], axis=-1), axis=1)[:, 1:5].mean(1)
-    return np.maximum(0.7 * distance, 0.03).astype(np.float32)
+    radii = np.pad(np.maximum(0.7 * distance, 0.03), (0, 3 * len(UPPER_LIDS)), constant_values=0.03)
+    radii[list(LOWER_LIDS)] = 0.015
+    return radii.astype(np.float32)
+
+
+def with_lids(landmarks: Tensor) -> Tensor:
+    """Landmarks [*, 478, 2] of the skin, and three more on each line across an upper lid [*, 468 + 42, 2].
+
+    The skin of a lid is hardly seen on an open eye and covers all of a closed one, where no landmark would speak for it.
+    """
+    edge, crease = landmarks[..., list(UPPER_LIDS), :], landmarks[..., list(LID_CREASES), :]
+    return torch.cat([landmarks[..., :SKIN, :], *(torch.lerp(edge, crease, share) for share in (0.25, 0.5, 0.75))], -2)
 
 
 def meet(landmarks: Tensor) -> Tensor:
-    """Landmarks [*, 478, 2] with inner lips that meet where the lower one was above the upper one."""
+    """Landmarks [*, 478, 2] with lips and lids that touch where they had crossed: both lips give way, and the upper lid."""
     lower, upper = list(INNER_LIPS[1:10]), list(INNER_LIPS[:10:-1])
     low, high = landmarks[..., lower, 1], landmarks[..., upper, 1]
     middle = (low + high) / 2
     met = landmarks.clone()
     met[..., lower, 1], met[..., upper, 1] = torch.maximum(low, middle), torch.minimum(high, middle)
+    lids = list(UPPER_LIDS)
+    met[..., lids, 1] = torch.minimum(landmarks[..., lids, 1], landmarks[..., list(LOWER_LIDS), 1])
     return met
 
 

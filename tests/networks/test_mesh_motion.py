@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from s3dnerf.face import INNER_LIPS, FaceCode, metric_face
+from s3dnerf.face import INNER_LIPS, FaceCode, eye_opening, metric_face
 from s3dnerf.networks.mesh_motion import MeshMotion, meet, outline_distance
 
 FACE = torch.from_numpy(metric_face())[None]
@@ -72,6 +72,16 @@ def test_lips_meet_but_do_not_cross(model):
     met = meet(face)
     assert met[0, 14, 1] == met[0, 13, 1] == face[0, [13, 14], 1].mean()
     assert torch.equal(meet(met), met)
+
+
+def test_lids_close_over_the_iris(model):
+    blink = torch.zeros(FaceCode.size)
+    blink[-1] = -10 * eye_opening(FACE).item()
+    irises = FACE[:, None, [468, 473]]
+    offset, _ = model.read(flow(model, blink), irises)
+    edge = FACE[0, [159, 386], 1]
+    assert (irises[0, 0, :, 1] + offset[0, 0, :, 1] < edge).all()
+    assert model.read(flow(model, 0 * blink), irises)[0].abs().max() < 1e-6
 
 
 def test_an_open_photo_shows_its_own_inside(model):
