@@ -107,9 +107,7 @@ class FaceCode(nn.Module):
 
     def closing(self, mean_mesh: Tensor) -> Tensor:
         """The smallest driving code [*, 13] that brings the inner lips of a mean face [*, 478, 3] together."""
-        upper, lower = self.points.index(13), self.points.index(14)
-        basis = (self.basis * self.spread[:, None]).unflatten(1, (-1, 2))[..., 1]
-        opens = basis[:, lower] - basis[:, upper]
+        opens = self.opening(torch.eye(self.size, device=mean_mesh.device))[:-1]
         gap = (mean_mesh[..., 14, 1] - mean_mesh[..., 13, 1]).clamp_min(0)
         code = -gap[..., None] * opens / (opens @ opens)
         return torch.cat([code, torch.zeros_like(code[..., :1])], -1)

@@ -24,7 +24,7 @@ class Objective:
         opacity: squared error of opacity against the head mask.
         flow: L1 of the rendered source coordinate at landmarks against where the photo has them.
         depth: L1 of the rendered depth at landmarks against the tracked face's, head units.
-        offset: error of the deformation at tracked landmarks (`systems.motion.landmark_errors`), head units.
+        offset: error of the deformation at tracked landmarks (`systems.motion.landmark_error`), head units.
         stillness: mean region score above the brows.
         deformation: mean squared offset (the paper's term).
         lip_sync: 1 - cosine of the lip discriminator.

@@ -142,10 +142,11 @@ class S3DNeRF(nn.Module):
         """Frames of a clip, driven by its speech, seen by its cameras."""
         return self.render(self.encode(clip.portrait), self.drive(clip.speech), clip.cameras)
 
-    def flow(self, appearance: Appearance, motion: Motion) -> FaceFlow:
-        """What moves the face in frames [B, T], ready to be read at any point."""
+    def flow(self, appearance: Appearance, motion: Motion, evaluation: Optional[str] = None) -> FaceFlow:
+        """What moves the face in frames [B, T], ready to be read at any point; `evaluation` None is the model's own, and
+        "point" is cheaper where few points are read."""
         mesh = self.mesh_motion(appearance.portrait.mesh, appearance.source_code, motion.code)
-        return FaceFlow(mesh, self.deform(appearance, motion) if self.evaluation == "lattice" else None)
+        return FaceFlow(mesh, self.deform(appearance, motion) if (evaluation or self.evaluation) == "lattice" else None)
 
     def deform(self, appearance: Appearance, motion: Motion) -> Deformation:
         """The learned deformation on the lattice, [B, T, G]."""

@@ -105,7 +105,7 @@ def landmark_error(model: S3DNeRF, appearance: Appearance, motion: Motion, clip:
     times."""
     points = clip.mesh[:, :, list(MOVING)]
     goal = clip.portrait.mesh[:, None, list(MOVING)] - points
-    moved, _ = model.displace(appearance, motion, model.flow(appearance, motion), points)
+    moved, _ = model.displace(appearance, motion, model.flow(appearance, motion, "point"), points)
     error = (moved.offset - goal).abs().mean(-1)
     importance = torch.ones(len(MOVING), device=error.device)
     importance[:len(LIPS)] = importance[-len(EYELIDS):] = 3.0
@@ -119,7 +119,7 @@ def opening_probe(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: 
     """
     lids = clip.mesh[:, :, [13, 14]]
     points = lids.mean(1, keepdim=True).expand_as(lids)
-    offset = model.displace(appearance, motion, model.flow(appearance, motion), points)[0].offset[..., 1]
+    offset = model.displace(appearance, motion, model.flow(appearance, motion, "point"), points)[0].offset[..., 1]
     guess, truth = (offset[..., 0] - offset[..., 1])[0], (lids[..., 1, 1] - lids[..., 0, 1])[0]
     return {"opening_correlation": correlation(guess, truth), "opening_spread": spread_ratio(guess, truth)}
 
