@@ -74,18 +74,16 @@ class FullFrame:
 
     def frames(self, rendering: Rendering) -> np.ndarray:
         """[T, H, W, 3] uint8 of a rendering [1, T]."""
-        source, inside = rendering.source[0], rendering.inside[0]
+        source, painted = rendering.source[0], rendering.painted[0]
         height, width = source.shape[-2:]
-        rays = torch.stack(torch.meshgrid(_centres(width, source.device), _centres(height, source.device),
-                                          indexing="xy"))
-        shift = self._read(source - rays).permute(0, 2, 3, 1)
+        own = torch.stack(torch.meshgrid(_centres(width, source.device), _centres(height, source.device), indexing="xy"))
+        shift = self._read(source - own).permute(0, 2, 3, 1)
         shift = shift * shift.new_tensor([self.box.side / self.part.shape[-1], self.box.side / self.part.shape[-2]])
         # bicubic: between pixels, bilinear look-up loses a third of the fine detail
         moved = F.grid_sample(self.part.expand(len(shift), -1, -1, -1), self.own + shift, mode="bicubic",
                               padding_mode="border", align_corners=False)
-        kept = 1 - F.interpolate(inside, rendering.image.shape[-2:], mode="bilinear", align_corners=False)
-        added = self._read(rendering.image[0] - rendering.warped[0] * kept)
-        head = moved * (1 - self._read(inside)) + added
+        added = self._read(rendering.image[0] - rendering.warped[0] * (1 - painted))
+        head = moved * (1 - self._read(painted)) + added
         pasted = self.part + self.fade * (head - self.part)
         frames = np.repeat(self.photo[None], len(pasted), 0)
         frames[:, self.region[0], self.region[1]] = to_bytes(pasted)

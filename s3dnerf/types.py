@@ -243,8 +243,11 @@ class Rendering(TensorRecord):
     depth: Tensor
     """[B, T, 1, h, w] distance from the camera, head units."""
     source: Tensor
-    """[B, T, 2, h, w] where each pixel looks into the photo, in [-1, 1]."""
+    """[B, T, 2, H, W] where each pixel looks into the photo, in [-1, 1]."""
     inside: Tensor
-    """[B, T, 1, h, w] inside of the mouth, in [0, 1]."""
+    """[B, T, 1, H, W] inside of the mouth, in [0, 1]."""
+    painted: Tensor
+    """[B, T, 1, H, W] share of the pixel that the rendered inside of the mouth makes up: `inside`, less what the photo,
+    being open itself, already shows."""
     motion: Tensor
     """[B, T, 1, h, w] region score, in [0, 1]."""

@@ -66,11 +66,10 @@ class Counted:
         assert motion.code.shape == (1, count, FaceCode.size)
         self.calls.append(count)
         photo = appearance.portrait.image[:, None].expand(1, count, 3, SIZE, SIZE)
-        rays = SIZE // 4
-        centres = (torch.arange(rays) + 0.5) * (2 / rays) - 1
-        own = torch.stack(torch.meshgrid(centres, centres, indexing="xy")).expand(1, count, 2, rays, rays)
-        zero = torch.zeros(1, count, 1, rays, rays)
-        return Rendering(photo, photo, photo, photo, zero, zero, own, zero, zero)
+        centres = (torch.arange(SIZE) + 0.5) * (2 / SIZE) - 1
+        own = torch.stack(torch.meshgrid(centres, centres, indexing="xy")).expand(1, count, 2, SIZE, SIZE)
+        zero = torch.zeros(1, count, 1, SIZE, SIZE)
+        return Rendering(photo, photo, photo, photo, zero, zero, own, zero, zero, zero)
 
 
 def counted(head, photo, sound, **options):

@@ -33,10 +33,11 @@ def perfect(clip):
     """The rendering that leaves nothing to be wanted: the photo is the same face in the same pose."""
     small = reduced(clip.frames, SMALL, SMALL)
     ones = torch.ones(1, 2, 1, SMALL, SMALL)
-    own = (pixel_grid(SMALL, SMALL, small) * 2 / SMALL - 1).T.unflatten(-1, (SMALL, SMALL)).expand(1, 2, -1, -1, -1)
+    own = (pixel_grid(SIZE, SIZE, small) * 2 / SIZE - 1).T.unflatten(-1, (SIZE, SIZE)).expand(1, 2, -1, -1, -1)
+    nothing = torch.zeros(1, 2, 1, SIZE, SIZE)
     face = torch.from_numpy(metric_face())
     depth = (face - clip.cameras.camera_to_world[0, 0, :3, 3]).norm(dim=-1).mean()
-    return Rendering(clip.frames, clip.frames, small, small, ones, ones * depth, own, ones * 1e-4, ones * 0)
+    return Rendering(clip.frames, clip.frames, small, small, ones, ones * depth, own, nothing, nothing, ones * 0)
 
 
 def test_perfect_rendering_costs_next_to_nothing(clip):

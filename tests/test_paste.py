@@ -24,8 +24,9 @@ def rendering(picture, box, frames=2, shift=(0.0, 0.0), inside=0.0, colour=None)
     image = warped * (1 - inside) + inside * (torch.zeros(3) if colour is None else colour)[None, :, None, None]
     rays = SIZE // 4
     one = lambda value: torch.full((1, 1, rays, rays), float(value))
+    full = lambda value: torch.full((1, 1, SIZE, SIZE), float(value))
     maps = (image, warped, one(0).expand(-1, 3, -1, -1), one(0).expand(-1, 3, -1, -1), one(1), one(12),
-            own(rays) + move, one(inside), one(0))
+            own(SIZE) + move, full(inside), full(inside), one(0))
     return Rendering(*(x[:, None].expand(1, frames, *x.shape[1:]) for x in maps))
 
 

@@ -7,6 +7,8 @@ from typing import Iterable, Optional
 import numpy as np
 import torch
 
+from s3dnerf.data.alignment import Patch, align_heads
+from s3dnerf.data.cropping import CropBox, cut
 from s3dnerf.data.detection import FaceDetector, selfie_segmentation
 from s3dnerf.errors import InputError
 from s3dnerf.face import CROP_EXTENT, EYE_CORNERS, FACE_OVAL, INNER_LIPS, RIGID, metric_face
@@ -30,16 +32,7 @@ MAX_GAP = 3
 """frames without a face that are bridged"""
 HEAD_CENTRE, HEAD_RADII = (0.0, -0.28, 0.15), (1.15, 1.45, 1.2)
 """ellipsoid, head frame, that holds face, hair and ears and ends above the shoulders"""
-SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16
-
-
-@dataclass(frozen=True)
-class CropBox:
-    """The square around a head, in pixels of the picture it was cut from."""
-
-    left: float
-    top: float
-    side: float
+SMOOTHING = np.array([1, 4, 1]) / 6
 
 
 @dataclass(frozen=True)
@@ -101,23 +94,27 @@ class Track:
 class FaceTracker:
     """Finds and follows a face with MediaPipe's face mesh, and separates head, torso and background.
 
-    Landmarks are taken as they are (lips must not be damped); the head's pose is smoothed over five frames.
+    Landmarks are taken as they are (lips must not be damped); the head's pose is refined on the picture itself
+    (`alignment.align_heads`) and smoothed over three frames.
     """
 
     def track(self, frames: Iterable[np.ndarray]) -> Track:
-        """Follows the largest face through frames [H, W, 3] uint8, which are looked at one by one and not kept.
+        """Follows the largest face through frames [H, W, 3] uint8, which are looked at one by one; of each only a small
+        grey patch around the face is kept.
 
         InputError if a face is missing for more than 3 frames in a row.
         """
-        found, size = [], None
+        found, patches, size = [], [], None
         with FaceDetector(still=False) as detector:
             for frame in frames:
                 size = frame.shape[:2]
                 found.append(_largest(detector.faces(frame))[0])
+                patches.append(None if found[-1] is None else Patch.of(frame, found[-1]))
         if not found:
             raise InputError("the video has no frames; give a video of a face")
         landmarks = _bridge(found)
         focal, rotations, translations = fit_pose(landmarks, size)
+        rotations, translations = align_heads(patches, landmarks, intrinsic_matrix(size, focal), rotations, translations)
         rotations, translations = smooth_pose(rotations, translations)
         return _measured(landmarks, rotations, translations, focal, size)
 
@@ -197,10 +194,10 @@ def reprojection_error(landmarks: np.ndarray, size: tuple[int, int], focal: floa
 
 
 def smooth_pose(rotations: np.ndarray, translations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Poses [T] averaged over five frames; rotations are put back onto the rotation group."""
+    """Poses [T] averaged over three frames; rotations are put back onto the rotation group."""
 
     def smooth(values):
-        padded = np.pad(values, [(2, 2)] + [(0, 0)] * (values.ndim - 1), mode="edge")
+        padded = np.pad(values, [(1, 1)] + [(0, 0)] * (values.ndim - 1), mode="edge")
         return sum(weight * padded[i:i + len(values)] for i, weight in enumerate(SMOOTHING))
 
     u, _, vt = np.linalg.svd(smooth(rotations))
@@ -210,20 +207,6 @@ def smooth_pose(rotations: np.ndarray, translations: np.ndarray) -> tuple[np.nda
 def _measured(landmarks, rotations, translations, focal, size) -> Track:
     error = reprojection_error(landmarks, size, focal, rotations, translations)
     return Track(landmarks, rotations, translations, focal, tuple(size), error)
-
-
-def cut(frames: Iterable[np.ndarray], box: CropBox, size: int) -> np.ndarray:
-    """The crop [T, size, size, 3] of frames; beyond the picture its border is repeated."""
-    import cv2
-
-    scale = size / box.side
-    matrix = np.array([[scale, 0, (0.5 - box.left) * scale - 0.5], [0, scale, (0.5 - box.top) * scale - 0.5]])
-    crops = []
-    for frame in frames:
-        if scale < 0.8:  # warpAffine does not average over area
-            frame = cv2.GaussianBlur(frame, (0, 0), 0.45 / scale)
-        crops.append(cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
-    return np.stack(crops)
 
 
 def segment(crops: np.ndarray, track: Track, box: CropBox, size: int) -> tuple[np.ndarray, np.ndarray]:

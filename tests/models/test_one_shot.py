@@ -68,7 +68,8 @@ def test_shapes_and_ranges(model):
     assert found.raw.shape == found.coarse.shape == (2, FRAMES, 3, SIZE // 4, SIZE // 4)
     for name in ("opacity", "depth", "inside", "motion"):
         assert getattr(found, name).shape == (2, FRAMES, 1, SIZE // 4, SIZE // 4)
-    assert found.source.shape == (2, FRAMES, 2, SIZE // 4, SIZE // 4)
+    assert found.source.shape == (2, FRAMES, 2, SIZE, SIZE)
+    assert found.inside.shape == found.painted.shape == (2, FRAMES, 1, SIZE, SIZE)
     for name in ("opacity", "inside", "motion"):
         assert 0 <= getattr(found, name).min() and getattr(found, name).max() <= 1.0001
 

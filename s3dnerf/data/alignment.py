@@ -1,0 +1,186 @@
+"""Head poses refined on the picture itself: the skin of the first frame is looked for in every other."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Optional, Sequence
+
+import numpy as np
+
+from s3dnerf.data.cropping import CropBox, cut
+from s3dnerf.face import EYE_CORNERS, EYES, FACE_OVAL, NOSE_BASE, RIGID, metric_face
+
+PATCH_EXTENT = 2.4
+"""side of a patch, in eye distances"""
+PATCH_PIXELS = 216
+"""side of a patch, pixels; smaller faces are not enlarged"""
+SPACING = 0.035
+"""of the points of skin that are compared, head units"""
+ROUNDS = 6
+PIXEL_WEIGHT = 0.05
+"""of one point of skin, in grey levels squared, against one landmark, in hundredths of a head unit squared"""
+PIXEL_KNEE, LANDMARK_KNEE = 8.0, 3.0
+"""residuals, in the same units, beyond which a point or a landmark counts less (Huber)"""
+MAX_CHANGE = 6.0
+"""degrees from the landmarks' pose beyond which the refined one is not believed"""
+MAX_RESIDUAL = 12.0
+"""median residual, grey levels, beyond which the face is not the one of the first frame: covered, or lit anew"""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The face cut out of one frame, grey and small."""
+
+    pixels: np.ndarray
+    """[S, S] uint8"""
+    box: CropBox
+    """where it was cut out"""
+
+    @classmethod
+    def of(cls, frame: np.ndarray, landmarks: np.ndarray) -> "Patch":
+        """From a frame [H, W, 3] uint8 with landmarks [478, 2], pixels."""
+        import cv2
+
+        eyes = max(1.0, float(np.linalg.norm(np.subtract(*landmarks[list(EYE_CORNERS)]))))
+        side = PATCH_EXTENT * eyes
+        box = CropBox(*(landmarks[list(RIGID)].mean(0) - side / 2), side)
+        crop = cut(frame[None], box, round(min(side, PATCH_PIXELS)))[0]
+        return cls(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), box)
+
+
+@lru_cache(maxsize=1)
+def skin_points() -> np.ndarray:
+    """[N, 3] points of the metric face that hardly move with speech or expression: forehead, temples, nose and upper
+    cheeks, without eyes; head frame."""
+    import cv2
+
+    face = metric_face().astype(np.float64)
+    x, y = np.meshgrid(np.arange(-0.75, 0.75, SPACING), np.arange(-0.8, face[NOSE_BASE, 1], SPACING))
+    points = np.stack([x, y], -1).reshape(-1, 2)
+    reach = lambda ring, size: np.array([cv2.pointPolygonTest(
+        _grown(face[list(ring), :2], size), (float(a), float(b)), True) for a, b in points])
+    points = points[(reach(FACE_OVAL, 0.88) > 0) & (reach(EYES[0], 1.25) < -0.03) & (reach(EYES[1], 1.25) < -0.03)]
+    distance = np.linalg.norm(points[:, None] - face[None, :468, :2], axis=-1)
+    nearest = np.argsort(distance, 1)[:, :6]
+    weight = 1 / (np.take_along_axis(distance, nearest, 1) ** 2 + 1e-4)
+    depth = (weight * face[nearest, 2]).sum(1) / weight.sum(1)
+    return np.concatenate([points, depth[:, None]], 1)
+
+
+def _grown(ring: np.ndarray, size: float) -> np.ndarray:
+    middle = ring.mean(0)
+    return ((ring - middle) * size + middle).astype(np.float32)
+
+
+def align_heads(patches: Sequence[Optional[Patch]], landmarks: np.ndarray, intrinsics: np.ndarray, rotations: np.ndarray,
+                translations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Poses [T, 3, 3] and [T, 3], head to camera, in which the skin shows what it showed in the first frame.
+
+    Gauss-Newton on grey levels of points of the metric face (Lucas and Kanade 1981, in six degrees of freedom, with a gain
+    and an offset of brightness) and on rigid landmarks [T, 478, 2] together, which keeps the pose from drifting. A pose
+    that ends far from the landmarks' own, or that explains the picture badly, is left as it was; so is a frame without a
+    patch. `intrinsics` [3, 3] and landmarks are in pixels of the frame.
+    """
+    rotations, translations = rotations.copy(), translations.copy()
+    if patches[0] is None:
+        return rotations, translations
+    skin = Skin.of(_Frame(patches[0], landmarks[0], intrinsics), rotations[0], translations[0])
+    for index in range(1, len(patches)):
+        if patches[index] is not None:
+            frame = _Frame(patches[index], landmarks[index], intrinsics)
+            found = frame.solve(skin, rotations[index], translations[index])
+            if found is not None:
+                rotations[index], translations[index] = found
+    return rotations, translations
+
+
+@dataclass(frozen=True)
+class Skin:
+    """What the first frame shows of the face."""
+
+    points: np.ndarray
+    """[N, 3] see `skin_points`"""
+    shade: np.ndarray
+    """[N] their grey levels"""
+    face: np.ndarray
+    """[M, 3] rigid landmarks of the metric face"""
+    offsets: np.ndarray
+    """[M, 2] of this person's landmarks from them, hundredths of a head unit"""
+
+    @classmethod
+    def of(cls, frame: "_Frame", rotation: np.ndarray, translation: np.ndarray) -> "Skin":
+        """As a frame shows it, seen in a pose."""
+        points, face = skin_points(), metric_face()[list(RIGID)].astype(np.float64)
+        return cls(points, frame.read(frame.project(points, rotation, translation)[1])[0], face,
+                   frame.offsets(face, rotation, translation))
+
+
+class _Frame:
+    """One frame in which the skin is looked for, in pixels of its patch."""
+
+    def __init__(self, patch: Patch, landmarks: np.ndarray, intrinsics: np.ndarray):
+        import cv2
+
+        grey = cv2.GaussianBlur(patch.pixels.astype(np.float32), (0, 0), 1.0)
+        slope = lambda x, y: cv2.Sobel(grey, cv2.CV_32F, x, y, scale=1 / 8)
+        self.maps = [grey, slope(1, 0), slope(0, 1)]
+        scale, corner = len(grey) / patch.box.side, np.array([patch.box.left, patch.box.top])
+        self.focal, self.centre = intrinsics[[0, 1], [0, 1]] * scale, (intrinsics[:2, 2] - corner) * scale
+        self.landmarks = (landmarks[list(RIGID)] - corner) * scale
+
+    def project(self, points: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points [N, 3] in the camera's frame, and their pixels [N, 2]."""
+        seen = points @ rotation.T + translation
+        return seen, seen[:, :2] / seen[:, 2:] * self.focal + self.centre
+
+    def read(self, pixels: np.ndarray) -> np.ndarray:
+        """[3, N] grey level and its change along x and y at pixels [N, 2]."""
+        import cv2
+
+        x, y = (pixels.T - 0.5).astype(np.float32)
+        return np.stack([cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0] for values in self.maps])
+
+    def offsets(self, face: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+        """[N, 2] of landmarks from where the metric face has them, hundredths of a head unit."""
+        return (self.landmarks - self.project(face, rotation, translation)[1]) * (100 * translation[2] / self.focal)
+
+    def slopes(self, points: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+        """[N, 2, 6] how pixels of points [N, 3] change when the head turns about its own origin, and when it shifts."""
+        seen, _ = self.project(points, rotation, translation)
+        x, y, z = (seen - translation).T
+        zero = np.zeros_like(x)
+        turn = np.stack([zero, z, -y, -z, zero, x, y, -x, zero], -1).reshape(-1, 3, 3)
+        lens = np.zeros((len(seen), 2, 3))
+        lens[:, [0, 1], [0, 1]] = self.focal / seen[:, 2:]
+        lens[:, :, 2] = -self.focal * seen[:, :2] / seen[:, 2:] ** 2
+        return np.concatenate([lens @ turn, lens], -1)
+
+    def solve(self, skin: "Skin", rotation: np.ndarray, translation: np.ndarray) -> Optional[tuple[np.ndarray, np.ndarray]]:
+        """The refined pose, or None where it is not to be believed."""
+        import cv2
+
+        start, light = rotation, np.array([1.0, 0.0])
+        shade = np.stack([skin.shade, np.ones_like(skin.shade)], 1)
+        for _ in range(ROUNDS):
+            grey, *change = self.read(self.project(skin.points, rotation, translation)[1])
+            wrong = grey - shade @ light
+            slope = np.concatenate([np.einsum("in,nij->nj", change, self.slopes(skin.points, rotation, translation)), -shade], 1)
+            left, right = _normal(slope[:, None], wrong[:, None], PIXEL_KNEE, PIXEL_WEIGHT)
+            scale = 100 * translation[2] / self.focal
+            wrong_marks = skin.offsets - self.offsets(skin.face, rotation, translation)
+            slope = np.pad(self.slopes(skin.face, rotation, translation) * scale[:, None], ((0, 0), (0, 0), (0, 2)))
+            more = _normal(slope, wrong_marks, LANDMARK_KNEE, 1.0)
+            step = np.linalg.solve(left + more[0], right + more[1])
+            rotation = cv2.Rodrigues(step[:3])[0] @ rotation
+            translation, light = translation + step[3:6], light + step[6:]
+        turned = np.degrees(np.linalg.norm(cv2.Rodrigues(rotation @ start.T)[0]))
+        believed = turned < MAX_CHANGE and np.median(np.abs(wrong)) < MAX_RESIDUAL
+        return (rotation, translation) if believed else None
+
+
+def _normal(slope: np.ndarray, wrong: np.ndarray, knee: float, weight: float) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations [8, 8] and [8] of residuals [N, D] with slopes [N, D, 8], large ones counted less."""
+    size = np.linalg.norm(wrong, axis=1)
+    share = weight * np.minimum(1, knee / np.maximum(size, 1e-9))
+    left = np.einsum("nda,n,ndb->ab", slope, share, slope, optimize=True)
+    return left, -np.einsum("nda,n,nd->a", slope, share, wrong, optimize=True)
