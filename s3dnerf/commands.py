@@ -8,8 +8,8 @@ POSES = ("still", "natural")
 
 def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", weights: str = "one-shot-256",
           frame: Literal["full", "face"] = "full", pose: str = "natural", drive: Optional[str] = None,
-          mouth_gain: Optional[float] = None, device: Literal["auto", "cpu", "cuda"] = "auto", seed: int = 0,
-          json: Optional[str] = None, sheet: Optional[str] = None) -> None:
+          mouth_gain: Optional[float] = None, camera: str = "0,0", device: Literal["auto", "cpu", "cuda"] = "auto",
+          seed: int = 0, json: Optional[str] = None, sheet: Optional[str] = None) -> None:
     """Makes a photo speak: one photo and a recording of speech become a video with sound.
 
     Example: s3dnerf speak --photo face.jpg --speech hello.wav --output out.mp4
@@ -23,6 +23,7 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
         pose: still, natural (small head motion and blinks), or a video whose head motion is followed
         drive: a video whose lips move the mouth in place of the speech
         mouth_gain: factor on the mouth's motion; the weights have their own
+        camera: degrees that the camera goes around the head, to the right and up, such as 20,0 or -15,5
         device: what to compute on; auto takes a CUDA device where there is one
         seed: another number gives other natural motion
         json: file for the statistics: seconds of every stage, frames per second, remarks
@@ -36,10 +37,11 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
                 {"--output": output, "--json": json, "--sheet": sheet})
     from s3dnerf.inference import TalkingHead
 
+    view = _angles(camera)
     head = TalkingHead.load(weights, device)
     loading = time.perf_counter() - begin
-    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, seed=seed,
-                       progress=True)
+    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, camera=view,
+                       seed=seed, progress=True)
     for remark in video.statistics.remarks:
         print(f"s3dnerf: note: {remark}", file=sys.stderr)
     video.statistics.seconds = {"load": loading, **video.statistics.seconds}
@@ -121,6 +123,15 @@ def bundle(checkpoint: str, output: str, lip_sync: Optional[str] = None, mouth_g
     if lip_sync is not None:
         save_model(load_lip_sync(lip_sync), output, "lip_sync", "lip_sync")
     print(f"wrote {output}")
+
+
+def _angles(text: str) -> tuple[float, ...]:
+    from s3dnerf.errors import InputError
+
+    try:
+        return tuple(float(angle) for angle in text.split(","))
+    except ValueError:
+        raise InputError(f"found --camera {text}; expected two angles in degrees, right and up, such as 20,0") from None
 
 
 def check_paths(inputs: dict[str, Optional[str]], outputs: dict[str, Optional[str]]) -> None:

@@ -15,6 +15,7 @@ import torch
 from s3dnerf.data.tracking import CropBox, FaceTracker, Track
 from s3dnerf.driving import FaceDrive, SpeechDrive
 from s3dnerf.errors import InputError
+from s3dnerf.geometry import orbit
 from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter, check_output, frame_count, is_silent,
                            read_frames, read_image, read_sound, video_info)
 from s3dnerf.models.hub import DEFAULT, load_model
@@ -27,6 +28,8 @@ from s3dnerf.types import Appearance, Portrait
 
 BATCH = 8
 """frames that are rendered together"""
+SAFE_ORBIT, MAX_ORBIT = 20.0, 45.0
+"""degrees of the camera away from the photo's up to which the picture is good, and that are allowed"""
 
 
 @dataclass
@@ -74,12 +77,13 @@ class TalkingVideo:
 
     def __init__(self, model: S3DNeRF, appearance: Appearance, drive: Union[SpeechDrive, FaceDrive],
                  head: Union[StillHead, NaturalHead, RecordedHead], canvas: Union[FaceFrame, FullFrame],
-                 photo: np.ndarray, sound: np.ndarray, statistics: Statistics):
+                 photo: np.ndarray, sound: np.ndarray, statistics: Statistics, camera: tuple[float, float] = (0.0, 0.0)):
         self._model, self._appearance, self._drive, self._head, self._canvas = model, appearance, drive, head, canvas
         self.photo, self.sound, self.statistics = photo, sound, statistics
         self.width, self.height = canvas.width, canvas.height
         statistics.width, statistics.height = canvas.width, canvas.height
-        self._camera = appearance.portrait.cameras[0].to("cpu")
+        right, up = (torch.tensor(math.radians(angle)) for angle in camera)
+        self._camera = orbit(appearance.portrait.cameras[0].to("cpu"), -right, up)
         self._opening = 0.12 + 0.1 * float(appearance.source_code[0, -1])
 
     def __len__(self) -> int:
@@ -152,7 +156,8 @@ class TalkingHead:
 
     def speak(self, photo: Union[PathLike, np.ndarray], speech: Union[PathLike, np.ndarray, None] = None, *,
               frame: str = "full", pose: PathLike = "natural", drive: Optional[PathLike] = None,
-              mouth_gain: Optional[float] = None, seed: int = 0, progress: bool = False) -> TalkingVideo:
+              mouth_gain: Optional[float] = None, camera: tuple[float, float] = (0.0, 0.0), seed: int = 0,
+              progress: bool = False) -> TalkingVideo:
         """The person of the photo saying the speech, as a video that is rendered when it is read or saved.
 
         Args:
@@ -162,13 +167,14 @@ class TalkingHead:
             pose: "still", "natural", or a recording whose head motion (and blinks) is followed, played back and forth.
             drive: recording whose lips and eyes move the face in place of the speech, played back and forth.
             mouth_gain: factor on the mouth's motion; None is the weights' own.
+            camera: degrees that the camera goes around the head from where the photo was taken, to the right and up.
             seed: of natural motion and blinks, 0 or more.
             progress: says on stderr how far the tracking of a recording is.
 
         Raises:
             InputError: for a photo, sound, recording or option that cannot be used.
         """
-        _check_options(speech, drive, frame, mouth_gain, seed)
+        _check_options(speech, drive, frame, mouth_gain, seed, camera)
         statistics = Statistics(self.name, self.device, seed)
         with statistics.stage("read"):
             sound = _sound(drive if speech is None else speech)
@@ -182,6 +188,9 @@ class TalkingHead:
             tracks = {path: _track(path, progress) for path in sorted(recordings)}
         statistics.remarks += remarks
         head = _head(str(pose), tracks, statistics)
+        if max(map(abs, camera)) > SAFE_ORBIT:
+            statistics.remarks.append(f"the camera is {max(map(abs, camera)):.0f} degrees away from the photo's; beyond "
+                                      f"{SAFE_ORBIT:.0f} the picture suffers")
         with torch.inference_mode():
             with statistics.stage("encode identity"):
                 appearance = self.model.encode(Portrait.stack([portrait]).to(self.device))
@@ -190,16 +199,19 @@ class TalkingHead:
                           else FaceDrive(self.model, tracks[str(drive)], mouth_gain))
         photo, box = shrink(image, box)
         canvas = FullFrame(photo, box, self.device) if frame == "full" else FaceFrame(self.model.image_size)
-        return TalkingVideo(self.model, appearance, driver, head, canvas, photo, sound, statistics)
+        return TalkingVideo(self.model, appearance, driver, head, canvas, photo, sound, statistics, camera)
 
 
-def _check_options(speech, drive, frame: str, mouth_gain: Optional[float], seed: int) -> None:
+def _check_options(speech, drive, frame: str, mouth_gain: Optional[float], seed: int, camera: tuple[float, float]) -> None:
     if frame not in ("full", "face"):
         raise InputError(f"found frame {frame!r}; expected full or face")
     if speech is None and drive is None:
         raise InputError("found neither speech nor a recording that drives the face; give --speech or --drive")
     if mouth_gain is not None and not (math.isfinite(mouth_gain) and 0 <= mouth_gain <= 10):
         raise InputError(f"found mouth gain {mouth_gain}; expected a number from 0 (still) to 10, about 1")
+    if len(camera) != 2 or not all(math.isfinite(angle) and abs(angle) <= MAX_ORBIT for angle in camera):
+        raise InputError(f"found camera {','.join(map(str, camera))}; expected two angles, right and up, of at most "
+                         f"{MAX_ORBIT:.0f} degrees, such as 20,0")
     if seed < 0:
         raise InputError(f"found seed {seed}; expected 0 or more")
 

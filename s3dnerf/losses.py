@@ -28,7 +28,8 @@ class Objective:
         stillness: mean region score above the brows.
         deformation: mean squared offset (the paper's term).
         lip_sync: 1 - cosine of the lip discriminator.
-        perceptual: LPIPS, or feature matching; needs its network.
+        adversarial: minus the patch discriminator's verdict on the final frames, which is trained beside.
+        features: L1 between the patch discriminator's features of rendered and of recorded frames.
         lips: factor on pixels of the mouth box.
     """
 
@@ -43,12 +44,13 @@ class Objective:
     stillness: float = 0.02
     deformation: float = 0.0
     lip_sync: float = 0.0
-    perceptual: float = 0.0
+    adversarial: float = 0.0
+    features: float = 0.0
     lips: float = 8.0
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of named terms."""
-        return sum(getattr(self, name) * value for name, value in terms.items())
+        """The weighted sum of named terms; `critic`, which no other term shares a parameter with, has weight 1."""
+        return sum(getattr(self, name, 1.0) * value for name, value in terms.items())
 
     def wants(self, name: str) -> bool:
         """Whether a term has any weight."""

@@ -170,6 +170,8 @@ class Portrait(TensorRecord):
     """[*]"""
     mesh: Tensor
     """[*, 478, 3] face landmarks in the head frame."""
+    person: Tensor
+    """[*, 1, H, W] in [0, 1]: the whole person, with torso; what is left is background."""
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ CASES = {
     "unknown frame": lambda d: ({"frame": "half"}, "full"),
     "unknown device": lambda d: ({"device": "tpu"}, "cpu"),
     "seed that is no number": lambda d: ({"seed": "x"}, "--seed"),
+    "camera": lambda d: ({"camera": "left"}, "two angles"),
     "negative gain": lambda d: ({"mouth-gain": "-1"}, "gain"),
 }
 

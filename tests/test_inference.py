@@ -12,6 +12,7 @@ from s3dnerf.data.tracking import Track
 from s3dnerf.driving import FaceDrive, SpeechDrive
 from s3dnerf.errors import InputError
 from s3dnerf.face import INNER_LIPS, FaceCode, metric_face
+from s3dnerf.geometry import project
 from s3dnerf.inference import BATCH, TalkingHead
 from s3dnerf.media import VideoWriter, read_frames, read_image, read_sound, video_info
 from s3dnerf.models.one_shot import S3DNeRF
@@ -131,6 +132,20 @@ def test_the_photo_comes_back_where_nothing_moves(head, photo):
         assert (frame == photo).all()
 
 
+def test_the_camera_goes_around_the_head(head, photo):
+    """From the right a face looks to the left of the picture, from above it looks down: where the nose's tip lies says so."""
+    def tip(camera):
+        video = head.speak(photo, babble(0.4), frame="face", pose="still", camera=camera)
+        mesh = video._appearance.portrait.mesh[0]
+        nose, bridge = project(mesh[[4, 168]], video._camera)[0]
+        return nose - bridge
+
+    here, right, above = tip((0.0, 0.0)), tip((15.0, 0.0)), tip((0.0, 15.0))
+    assert right[0] < here[0] - 1 and abs(right[1] - here[1]) < 0.7
+    assert above[1] > here[1] + 1 and abs(above[0] - here[0]) < 0.7
+    assert any("camera" in remark for remark in head.speak(photo, babble(0.4), camera=(30.0, 0.0)).statistics.remarks)
+
+
 def test_the_seed_decides_the_natural_motion(head, photo):
     render = lambda **options: np.stack(list(head.speak(photo, babble(1.0), frame="face", **options)))
     first = render(seed=1)
@@ -241,7 +256,8 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(head, photo, tmp_pat
 
 @pytest.mark.parametrize("options,word", [
     (dict(frame="half"), "full or face"), (dict(speech=None), "--speech"), (dict(mouth_gain=float("nan")), "gain"),
-    (dict(mouth_gain=-1.0), "gain"), (dict(seed=-1), "seed"), (dict(photo=np.zeros((9, 9), np.uint8)), "uint8"),
+    (dict(mouth_gain=-1.0), "gain"), (dict(seed=-1), "seed"), (dict(camera=(60.0, 0.0)), "45 degrees"),
+    (dict(camera=(1.0,)), "two angles"), (dict(photo=np.zeros((9, 9), np.uint8)), "uint8"),
     (dict(photo=np.zeros((90, 90, 3))), "uint8"), (dict(speech=np.zeros(3000, np.float32)), "0.2 s"),
     (dict(speech=np.full(16000, np.nan, np.float32)), "no numbers"),
     (dict(speech=np.zeros((2, 16000), np.float32)), "[N]"),

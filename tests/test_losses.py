@@ -24,7 +24,8 @@ def clip():
     camera = frontal_camera(SIZE)
     cameras = Cameras(camera.camera_to_world.expand(1, 2, 4, 4), camera.intrinsics.expand(1, 2, 3, 3))
     mesh = torch.from_numpy(metric_face())
-    portrait = Portrait(torch.rand(1, 3, SIZE, SIZE), torch.ones(1, 1, SIZE, SIZE), cameras[:, 0], mesh[None])
+    portrait = Portrait(torch.rand(1, 3, SIZE, SIZE), torch.ones(1, 1, SIZE, SIZE), cameras[:, 0], mesh[None],
+                        torch.ones(1, 1, SIZE, SIZE))
     return Clip(torch.rand(1, 2, 3, SIZE, SIZE), torch.ones(1, 2, 1, SMALL, SMALL), torch.zeros(1, 2, 1, SIZE, SIZE), cameras,
                 mesh.expand(1, 2, -1, -1), torch.zeros(1, 2, 80, 40), torch.zeros(1, 2, 80, 40), mesh[None], portrait, ["clip"])
 

@@ -23,8 +23,9 @@ PIXEL_KNEE, LANDMARK_KNEE = 8.0, 3.0
 """residuals, in the same units, beyond which a point or a landmark counts less (Huber)"""
 MAX_CHANGE = 6.0
 """degrees from the landmarks' pose beyond which the refined one is not believed"""
-MAX_RESIDUAL = 12.0
-"""median residual, grey levels, beyond which the face is not the one of the first frame: covered, or lit anew"""
+MAX_RESIDUAL, MIN_CONTRAST = 12.0, 0.4
+"""median residual, grey levels, and contrast against the first frame's, beyond which it is not the same sight of the face:
+covered, blurred, or lit anew"""
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class _Frame:
             rotation = cv2.Rodrigues(step[:3])[0] @ rotation
             translation, light = translation + step[3:6], light + step[6:]
         turned = np.degrees(np.linalg.norm(cv2.Rodrigues(rotation @ start.T)[0]))
-        believed = turned < MAX_CHANGE and np.median(np.abs(wrong)) < MAX_RESIDUAL
+        believed = turned < MAX_CHANGE and np.median(np.abs(wrong)) < MAX_RESIDUAL and light[0] > MIN_CONTRAST
         return (rotation, translation) if believed else None
 
 

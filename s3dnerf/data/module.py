@@ -151,8 +151,9 @@ def make_clip(sample: dict, people: dict[str, np.ndarray], chosen: list[int], ph
     mesh = torch.from_numpy(tracked.mesh)
     masks = torch.from_numpy(tracked.masks).float()
     none = torch.zeros(0, 3, 0, 0)
-    head = F.interpolate(masks[photo:photo + 1, :1], size=(size, size), mode="bilinear", align_corners=False)[0]
-    portrait = Portrait(pictures[-1] if wanted else none[:, 0], head, cameras[photo], mesh[photo])
+    shown = torch.stack([masks[photo, 0], masks[photo, :2].amax(0)])[None]
+    head, person = F.interpolate(shown, size=(size, size), mode="bilinear", align_corners=False)[0, :, None]
+    portrait = Portrait(pictures[-1] if wanted else none[:, 0], head, cameras[photo], mesh[photo], person)
     mel, speech = speech_windows(tracked, sample, speech_field, chosen)
     return Clip(frames=pictures[:-1] if images == "all" else none, head=masks[chosen, :1],
                 mouth=mouth_masks(mesh[chosen], cameras[chosen], size), cameras=cameras[chosen], mesh=mesh[chosen],

@@ -139,11 +139,12 @@ class FaceTracker:
                              "use a photo that looks at the camera")
         box = track.crop_box()
         crop = cut(image[None], box, size)
-        head, _ = segment(crop, track, box, size)
+        head, torso = segment(crop, track, box, size)
         picture = torch.from_numpy(crop[0]).permute(2, 0, 1).float() / 255
-        mask = torch.nn.functional.interpolate(torch.from_numpy(head).float()[None], size=(size, size), mode="bilinear",
-                                               align_corners=False)[0]
-        return Portrait(picture, mask, track.cameras(box, size)[0], torch.from_numpy(track.mesh()[0])), box, remarks
+        shown = torch.from_numpy(np.concatenate([head, head | torso])).float()[None]
+        mask, person = torch.nn.functional.interpolate(shown, size=(size, size), mode="bilinear", align_corners=False)[0, :, None]
+        mesh = torch.from_numpy(track.mesh()[0])
+        return Portrait(picture, mask, track.cameras(box, size)[0], mesh, person), box, remarks
 
 
 def fit_pose(landmarks: np.ndarray, size: tuple[int, int],

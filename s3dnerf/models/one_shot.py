@@ -197,6 +197,7 @@ class S3DNeRF(nn.Module):
         source, cube = self._to_source(appearance.portrait.cameras, place.flatten(1, 2))
         features = torch.cat([sample_planes(plane, cube) for plane in appearance.planes], -1).unflatten(1, points.shape[1:3])
         density, colours = self.radiance(features, place, moved.modulation, inside)
+        density = density * self._hull(appearance.portrait, source).unflatten(1, points.shape[1:3])
         colours = torch.cat([colours, inside * colours[..., :3]], -1)
         samples = FieldSamples(density, colours, source.unflatten(1, points.shape[1:3]), inside, moved.region)
         return samples.map(lambda x: x.unflatten(2, shape))
@@ -224,7 +225,7 @@ class S3DNeRF(nn.Module):
         large = self._own_place(window, window.height, window.width).repeat_interleave(frames, 0)
         photo = portrait.image.repeat_interleave(frames, 0)
         fade = border_fade(small)
-        around = small + fade * image(self._around(portrait, surface.rays, small))
+        around = small + fade * self._around(portrait, surface.rays, small)
         behind = look_up(photo, around)
         opacity, motion = image(fine.opacity) * fade, image(fine.motion)
         source = image(fine.source) * fade + (1 - opacity) * around
@@ -244,19 +245,35 @@ class S3DNeRF(nn.Module):
         images = (base, warped, raw, first, opacity, image(fine.depth), places, inside, painted, motion)
         return Rendering(*(x.unflatten(0, (batch, frames)) for x in images))
 
+    @staticmethod
+    def _hull(portrait: Portrait, source: Tensor) -> Tensor:
+        """[B, N, 1]: 0 where a point that lies at `source` [B, N, 2] of the photo cannot belong to the person, having the
+        background there; 1 elsewhere, a pixel or two beyond the outline too."""
+        seen = F.grid_sample(portrait.person, source[:, :, None], padding_mode="border", align_corners=False)
+        return (3 * seen[:, 0]).clamp_max(1.0)
+
     def _around(self, portrait: Portrait, rays: Rays, own: Tensor) -> Tensor:
-        """By how much what is beside the head [B, T, R, 2] goes with it: hair and neck all the way, farther things less.
+        """By how much what is beside the head goes with it, [N, 2, h, w]: hair and neck all the way, farther things less,
+        and the background not at all, unless it was behind the person.
 
         `own` [N, 2, h, w] is where the rays' pixels lie in the frame. A point beside the head is taken to be as far away as
         the head's middle.
         """
         points = rays.origins - rays.directions * (rays.origins * rays.directions).sum(-1, keepdim=True)
         there, _ = self._to_source(portrait.cameras, points.flatten(1, 2))
-        shift = there.unflatten(1, points.shape[1:3]) - own.flatten(2).transpose(1, 2).unflatten(0, points.shape[:2])
         reach = ((points - points.new_tensor(HEAD_CENTRE)) / points.new_tensor(HEAD_RADII))[..., :2].norm(dim=-1, keepdim=True)
         share = torch.minimum((FREE[1] - reach) / (FREE[1] - FREE[0]), (TORSO[1] - points[..., 1:2]) / (TORSO[1] - TORSO[0]))
         share = share.clamp(0, 1)
-        return shift * share * share * (3 - 2 * share)
+        image = lambda rows: rows.flatten(0, 1).transpose(-1, -2).unflatten(-1, own.shape[-2:])
+        there = image(there.unflatten(1, points.shape[1:3]))
+        empty = self._empty(portrait, own) * self._empty(portrait, there)
+        return (there - own) * image(share * share * (3 - 2 * share)) * (1 - empty)
+
+    @staticmethod
+    def _empty(portrait: Portrait, places: Tensor) -> Tensor:
+        """[N, 1, h, w] how surely the photo shows background at places [N, 2, h, w]."""
+        person = portrait.person.repeat_interleave(len(places) // len(portrait.person), 0)
+        return 1 - (3 * look_up(person, places)).clamp_max(1.0)
 
     def _sharpen(self, portrait: Portrait, fine: RayColours, surface: Surface, window: Window,
                  size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,7 @@ class ModelSystem(pl.LightningModule):
         torch.manual_seed(self.first_seed + self.global_step)
 
     def configure_optimizers(self):
-        optimizer = self.optimizer([parameter for parameter in self.model.parameters() if parameter.requires_grad])
+        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from s3dnerf.errors import InputError
 from s3dnerf.face import LIPS
-from s3dnerf.losses import Objective, landmark_pixels, lip_weights, rendering_terms
+from s3dnerf.losses import Objective, crop, landmark_pixels, lip_weights, rendering_terms
 from s3dnerf.metrics import psnr
 from s3dnerf.models.hub import load_lip_sync
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.networks.lip_sync import crop_lips
+from s3dnerf.networks.patch_discriminator import PatchDiscriminator, feature_distance, hinge_loss
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.systems.motion import disturb, landmark_error, opening_probe
 from s3dnerf.types import Clip, Motion, Rendering, Window
@@ -26,6 +27,8 @@ class TalkingHeadSystem(ModelSystem):
     Without speech (`face_share` of the steps) tracked lips drive the field, which teaches it to render the mouth that
     is seen. With speech the mouth is only nearly the recorded one, and pixels that are compared with it would learn to
     blur: those steps know landmarks and the lip discriminator alone.
+
+    Where `objective.adversarial` or `objective.features` has a weight, a patch discriminator is trained beside the head.
 
     Args:
         model: the talking head.
@@ -57,6 +60,7 @@ class TalkingHeadSystem(ModelSystem):
         self.lip_windows, self.full_frames, self.window, self.full_stride = lip_windows, full_frames, window, full_stride
         self.sync_warmup = sync_warmup
         self.expert = load_lip_sync(lip_sync).requires_grad_(False) if objective.lip_sync else None
+        self.critic = PatchDiscriminator() if objective.adversarial or objective.features else None
 
     def training_step(self, clip: Clip, _index: int) -> Tensor:
         window, stride, on_lips = self.choose_window(clip)
@@ -72,6 +76,8 @@ class TalkingHeadSystem(ModelSystem):
         if self.expert is not None and on_lips and not by_face:
             ramp = min(1.0, (self.global_step + 1) / self.sync_warmup)
             terms["lip_sync"] = ramp * self.sync_error(rendering, clip, window)
+        if self.critic is not None and by_face:
+            terms |= self.critic_terms(rendering.image, crop(clip.frames, window))
         total = self.objective.total(terms)
         self.log_terms("train", terms | {"total": total}, len(clip.keys))
         return total
@@ -105,6 +111,16 @@ class TalkingHeadSystem(ModelSystem):
         """1 - cosine between the rendered lips and the speech, by the frozen expert (S3D-NeRF, lip-sync loss)."""
         lips = crop_lips(rendering.image, landmark_pixels(clip.mesh, clip.cameras, window))
         return self.expert.distance(lips, clip.mel)
+
+    def critic_terms(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """What the patch discriminator says of rendered frames [B, T, 3, H, W], and what it learns from them and from the
+        recorded ones. Both sides take their step at once: neither term's gradient reaches the other's parameters."""
+        made, real = made.flatten(0, 1), real.flatten(0, 1)
+        verdict, seen = self.critic.frozen(made)
+        truth, wanted = self.critic(real)
+        terms = {"adversarial": -verdict.mean(), "features": feature_distance(seen, [x.detach() for x in wanted]),
+                 "critic": hinge_loss(truth, self.critic(made.detach())[0])}
+        return {name: value for name, value in terms.items() if name == "critic" or self.objective.wants(name)}
 
     def on_train_start(self) -> None:
         """Refuses to train where the first rendering is all opaque or all empty: it would never recover."""

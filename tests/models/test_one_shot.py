@@ -1,10 +1,14 @@
 """The one-shot model: every part changes the picture, calls have no memory, cameras and identity matter."""
+import dataclasses
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from s3dnerf.face import metric_face
 from s3dnerf.geometry import cast_rays, frontal_camera, orbit
-from s3dnerf.models.one_shot import S3DNeRF, border_fade
+from s3dnerf.models.one_shot import S3DNeRF, border_fade, look_up
 from s3dnerf.types import Cameras, Motion, Portrait, Window
 
 SIZE, FRAMES = 64, 3
@@ -37,7 +41,8 @@ def portraits(batch=2):
     image = torch.nn.functional.interpolate(torch.rand(batch, 3, 8, 8), size=SIZE, mode="bicubic").clamp(0, 1)
     mask = torch.zeros(batch, 1, SIZE, SIZE)
     mask[..., 8:52, 12:52] = 1
-    return Portrait(image, mask, cameras, torch.from_numpy(metric_face()).expand(batch, -1, -1))
+    return Portrait(image, mask, cameras, torch.from_numpy(metric_face()).expand(batch, -1, -1),
+                    torch.ones_like(mask))
 
 
 def cameras(batch=2, yaw=0.0):
@@ -66,7 +71,7 @@ def test_shapes_and_ranges(model):
     found = render(model)
     assert found.image.shape == found.warped.shape == (2, FRAMES, 3, SIZE, SIZE)
     assert found.raw.shape == found.coarse.shape == (2, FRAMES, 3, SIZE // 4, SIZE // 4)
-    for name in ("opacity", "depth", "inside", "motion"):
+    for name in ("opacity", "depth", "motion"):
         assert getattr(found, name).shape == (2, FRAMES, 1, SIZE // 4, SIZE // 4)
     assert found.source.shape == (2, FRAMES, 2, SIZE, SIZE)
     assert found.inside.shape == found.painted.shape == (2, FRAMES, 1, SIZE, SIZE)
@@ -165,8 +170,9 @@ def test_without_density_the_photo_stays(model):
     empty = build()
     with torch.no_grad():
         empty.radiance.out.bias[0] = -1e3
-    found = render(empty, views=cameras(yaw=0.3))
-    assert torch.allclose(found.warped, portraits().image[:, None].expand_as(found.warped), atol=1e-5)
+    nobody = dataclasses.replace(portraits(), person=torch.zeros_like(portraits().person))
+    found = render(empty, nobody, views=cameras(yaw=0.3))
+    assert torch.allclose(found.warped, portraits().image[:, None].expand_as(found.warped), atol=1e-4)
 
 
 def test_a_window_is_the_same_part_of_the_full_frame():
@@ -197,3 +203,39 @@ def test_mouth_gain_scales_the_lip_code_only(model):
     speech = torch.randn(1, 2, 80, 40)
     one, two = model.drive(speech, gain=1.0), model.drive(speech, gain=2.0)
     assert torch.allclose(two.code, 2 * one.code) and torch.equal(one.tokens, two.tokens)
+
+
+def with_person(part):
+    """A portrait whose person covers `part` of the picture, and whose head lies in its middle."""
+    person = torch.zeros(1, 1, SIZE, SIZE)
+    person[part] = 1
+    return dataclasses.replace(portraits(1), person=person)
+
+
+def test_hair_goes_with_the_head_and_the_background_stays(model):
+    """Beside the head, what the photo shows of the person is looked up where the head has taken it from; the wall is not."""
+    side = np.s_[..., 16:34, 50:57]  # right of the head, inside the frame
+    views = cameras(1)
+    moved = views.camera_to_world.clone()
+    moved[..., 0, 3] -= 0.15  # the head goes to the right
+    views = Cameras(moved, views.intrinsics)
+    hair, wall = (render(model, with_person(part), views=views) for part in (np.s_[..., :], np.s_[..., :45]))
+    own = (torch.arange(SIZE) + 0.5) * 2 / SIZE - 1
+    beside = lambda found: (found.source[:, :, :1] - own)[side]
+    assert (beside(hair) < -0.01).float().mean() > 0.95
+    assert beside(wall).abs().max() < 1e-3
+
+
+def test_nothing_is_opaque_where_the_photo_shows_background(model):
+    bare = render(model, with_person(np.s_[..., :SIZE // 2]))
+    whole = render(model, with_person(np.s_[..., :]))
+    right = np.s_[..., SIZE // 8 + 2:]
+    assert bare.opacity[right].max() < 0.05 and whole.opacity[right].max() > 0.5
+
+
+def test_fine_detail_survives_half_a_pixel_of_motion():
+    wave = torch.sin(torch.arange(32.0) * math.pi / 2 + 0.4).expand(1, 1, 32, 32)
+    places = (torch.arange(32.0) + 1) * 2 / 32 - 1
+    grid = torch.stack(torch.meshgrid(places, (torch.arange(32.0) + 0.5) * 2 / 32 - 1, indexing="xy"))[None]
+    kept = {mode: look_up(wave, grid, mode)[..., 4:-4].std() / wave.std() for mode in ("bilinear", "bicubic")}
+    assert kept["bilinear"] < 0.75 < 0.85 < kept["bicubic"]
