@@ -39,7 +39,7 @@ class LogRenderings(pl.Callback):
             return
         sheet = clip_sheet(module, batch, self.size)
         for logger in trainer.loggers:
-            folder = Path(logger.save_dir or ".", str(logger.name), str(logger.version), "renderings")
+            folder = Path(logger.log_dir or Path(logger.save_dir or ".", str(logger.name), str(logger.version)), "renderings")
             if isinstance(logger, WandbLogger):
                 self._to_wandb(logger, folder, sheet, batch_idx, trainer.global_step)
             else:
