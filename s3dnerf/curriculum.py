@@ -163,7 +163,7 @@ class Curriculum:
         say(f"{title}: {stage.does}; at most {most} steps{begin}")
         start = time.perf_counter()
         fit(self._arguments(stage, folder))
-        if not cut.is_file():
+        if not (folder / "best.ckpt").is_file():
             raise TrainingError(f"stage {stage.name} ended before its first validation; trainer.val_check_interval is above "
                                 f"trainer.max_steps ({most}), lower it")
         outcome = Outcome(read(cut)["global_step"], round(time.perf_counter() - start, 1), read(folder / "best.ckpt")["figures"])

@@ -78,6 +78,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 class LastCheckpoint(ModelCheckpoint):
     """Keeps the newest state as last.ckpt, written after every validation: training that is resumed from it goes on exactly.
+    It is written at the end of training too, with EMA as the average alone.
 
     Args:
         dirpath: folder; None is `checkpoints` beside the log.
@@ -85,6 +86,14 @@ class LastCheckpoint(ModelCheckpoint):
 
     def __init__(self, dirpath: Optional[str] = None):
         super().__init__(dirpath, "last", enable_version_counter=False)
+
+    def on_train_start(self, trainer, module):
+        super().on_train_start(trainer, module)
+        self._last_global_step_saved = trainer.global_step  # nothing new yet
+
+    def on_train_end(self, trainer, module):
+        if not self._should_skip_saving_checkpoint(trainer):
+            trainer.save_checkpoint(Path(self.dirpath, "last.ckpt"))
 
 
 class Plateau(EarlyStopping):

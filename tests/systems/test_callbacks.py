@@ -50,7 +50,8 @@ def trained(system, batches, folder, *callbacks, every=None):
                          enable_model_summary=False, accelerator="cpu", callbacks=list(callbacks), num_sanity_val_steps=0,
                          val_check_interval=every, check_val_every_n_epoch=None if every else 1)
     pl.seed_everything(5)
-    trainer.fit(system, batches, batches[:1] if every else None)
+    load = lambda numbers: torch.utils.data.DataLoader(numbers, batch_size=None)
+    trainer.fit(system, load(batches), load(batches[:1]) if every else None)
     return trainer
 
 

@@ -152,7 +152,7 @@ def test_what_is_kept_as_best_is_what_was_validated(shards, tmp_path):
     from s3dnerf.systems import MotionSystem
 
     path = checkpoint(fit("motion", shards, tmp_path, overlays=("speech", "tiny", "smoke")), "best.ckpt")
-    data = ClipDataModule(str(shards), str(shards), val_clips=1, val_frames=4, images="none", workers=0)
+    data = ClipDataModule(str(shards), str(shards), val_clips=1, val_frames=24, images="none", workers=0)
     kept = torch.load(path, weights_only=True)
     figures = {}
     for name in ("state_dict", "current_model_state"):
