@@ -31,7 +31,7 @@ class LineSystem(ModelSystem):
 
     def __init__(self, function=torch.sqrt, sync=None):
         super().__init__(Line(), lambda parameters: torch.optim.SGD(parameters, 1e-3), None, None, None)
-        self.function, self.sync, self.sync_warmup = function, sync, 2
+        self.function, self.sync, self.sync_warmup = function, sync, 4
 
     def training_step(self, batch, _index):
         self.noise = torch.rand(3)
@@ -88,7 +88,7 @@ def warned(sync, folder, capsys, *callbacks):
 
 
 def test_a_lip_sync_term_that_does_not_fall_is_told_once_with_likely_causes(tmp_path, capsys):
-    ramp = lambda step: torch.tensor(0.6 if step >= 1 else 0.0)
+    ramp = lambda step: torch.tensor(0.6 if step >= 3 else 0.0)
     said = warned(ramp, tmp_path, capsys, SyncPlateau(rounds=3))
     assert len(said) == 1 and "0.600" in said[0] and "gate" in said[0] and "objective.lip_sync" in said[0]
     assert not warned(ramp, tmp_path, capsys)
@@ -99,7 +99,7 @@ def test_a_lip_sync_term_that_does_not_fall_is_told_once_with_likely_causes(tmp_
 def test_the_warm_up_of_the_term_is_no_beginning(tmp_path, capsys):
     """While its weight rises the term is small; that it is larger later is no plateau of its own."""
     callback = SyncPlateau(rounds=9)
-    warned(lambda step: torch.tensor(0.0 if step < 1 else 0.5), tmp_path, capsys, callback)
+    warned(lambda step: torch.tensor(0.0 if step < 3 else 0.5), tmp_path, capsys, callback)
     assert callback.means == pytest.approx([0.5] * 6)
 
 
