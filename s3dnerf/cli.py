@@ -130,22 +130,12 @@ def _polite_end() -> Iterator[None]:
 
 
 def fit(args: list[str]) -> None:
-    """Runs one verb of LightningCLI with its options; YAML knows systems and data modules by their bare names."""
-    import pytorch_lightning as pl
+    """Runs a verb of LightningCLI; InputError for a mistake in its options, KeyboardInterrupt where it is interrupted."""
     from jsonargparse import ArgumentError
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    import s3dnerf.data.module  # noqa: F401
-    from s3dnerf.experiment import Experiment
-
-    strict = {"exit_on_error": False}
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*with_length.*")
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
-        Experiment(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
-                   auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args,
-                   parser_kwargs={**strict, **{verb: strict for verb in TRAINING}})
+        lightning(args)
     except ArgumentError as error:
         raise InputError(mistake(str(error))) from None
     except ValueError as error:  # what jsonargparse makes of an error raised by a class that it builds
@@ -158,6 +148,26 @@ def fit(args: list[str]) -> None:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
         raise end.__context__ from None
+
+
+def lightning(args: list[str], run: bool = True):
+    """The experiment of a command line; YAML knows systems and data modules by their bare names.
+
+    With `run` False the command line has no verb, and what it describes is built and not run: `.model` is the system,
+    `.datamodule` its data.
+    """
+    import pytorch_lightning as pl
+
+    import s3dnerf.data.module  # noqa: F401
+    from s3dnerf.experiment import Experiment
+
+    strict = {"exit_on_error": False}
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*with_length.*")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    return Experiment(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+                      auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args, run=run,
+                      parser_kwargs={**strict, **({verb: strict for verb in TRAINING} if run else {})})
 
 
 def mistake(message: str, known: Sequence[str] = ()) -> str:
