@@ -77,9 +77,13 @@ def summary(function) -> str:
 
 def use(args: list[str]) -> int:
     """Runs one of the verbs of `commands`; its signature and docstring are the options and the help."""
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
     from s3dnerf.commands import VERBS
+
+    class Paragraphs(DefaultHelpFormatter):
+        def _fill_text(self, text, width, indent):
+            return "\n\n".join(super(Paragraphs, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
 
     verb, options = args[0], [re.sub(r"^--[\w-]+", lambda name: name[0].replace("-", "_").replace("__", "--", 1), word)
                               for word in args[1:]]
@@ -89,7 +93,7 @@ def use(args: list[str]) -> int:
     several = {f"--{name}" for name, parameter in inspect.signature(function).parameters.items() if "List" in parameter.annotation}
     options = [f"{word}+" if word in several else word for word in options]
     parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
-                            exit_on_error=False, allow_abbrev=False)
+                            exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
     parser.add_function_arguments(function, as_group=False, as_positional=False)
     if {"-h", "--help"} & set(options):
         print(re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), parser.format_help()), end="")

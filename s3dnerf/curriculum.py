@@ -60,7 +60,7 @@ class Curriculum:
         gate: what happens below an expert's gate: its weight is reduced, the run stops, or (off) nothing.
 
     Raises:
-        InputError: for files that are missing, and for an output that was begun with other data, overlays or stages.
+        InputError: for files that are missing, for more than one device, and for an output that was begun with other data, overlays or stages.
     """
 
     def __init__(self, plan: str, train: str, val: str, output: str, overlays: Sequence[str] = (), gate: str = "reduce"):
@@ -70,6 +70,10 @@ class Curriculum:
         missing = [path for stage in self.stages.values() for path in self.files(stage) if not path.is_file()]
         if missing:
             raise InputError(f"no file {missing[0]}, which the stages of {plan} stack; correct the list, or the --config")
+        devices = {self.setting(stage, "trainer.devices") for stage in self.stages.values()} - {0, 1}
+        if devices:  # each process would begin the whole run again
+            raise InputError(f"found trainer.devices {devices.pop()}; expected 1 for a run of all stages: train a single stage on "
+                             "more by `s3dnerf fit`")
 
     def run(self, only: Optional[Sequence[str]] = None) -> None:
         """Runs the stages, or those named, and writes the bundle. InputError for an unknown name, or below the gate with

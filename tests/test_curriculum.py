@@ -220,7 +220,8 @@ def test_a_stage_whose_expert_does_not_count_is_left_out(people, tmp_path, capsy
 
 @pytest.mark.parametrize("options, told", [
     (["--stages", "statik"], "no stage 'statik'"), (["--stages", "static"], "not trained"), (["--plan", "nowhere.yaml"], "--plan"),
-    (["--config", "nowhere.yaml"], "nowhere.yaml"), (["--train", "nowhere"], "no shards"), (["--gate", "open"], "reduce")])
+    (["--config", "nowhere.yaml"], "nowhere.yaml"), (["--config", str(ROOT / "configs" / "overlays" / "multi_gpu.yaml")], "s3dnerf fit"),
+    (["--train", "nowhere"], "no shards"), (["--gate", "open"], "reduce")])
 def test_mistakes_are_one_line(options, told, people, tmp_path, capsys):
     words = command(tmp_path / "run", people, *([] if "--plan" in options else ["--plan", PLAN]), *options)
     assert main(words) == 2
