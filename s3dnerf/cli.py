@@ -90,7 +90,7 @@ def use(args: list[str]) -> int:
     if verb not in VERBS:
         return say(f"no verb {verb!r}; expected one of {', '.join([*VERBS, *TRAINING])}", MISTAKE)
     function = VERBS[verb]
-    several = {f"--{name}" for name, parameter in inspect.signature(function).parameters.items() if "List" in parameter.annotation}
+    several = {f"--{name}" for name, kind in function.__annotations__.items() if "List" in str(kind)}
     options = [f"{word}+" if word in several else word for word in options]
     parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
                             exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)

@@ -99,8 +99,8 @@ def train(train: str, val: str, output: str, config: Optional[List[str]] = None,
           gate: Literal["reduce", "stop", "off"] = "reduce", plan: str = "configs/stages.yaml") -> None:
     """Trains everything, from shards to a bundle of weights: all stages, one after another.
 
-    Shards come from `s3dnerf prepare` or `s3dnerf synthesize`. Every stage ends by itself when its validation figure no longer
-    moves, and the next one starts from its best checkpoint. The same command takes up a run that was killed where it was
+    Shards come from `s3dnerf prepare` or `s3dnerf synthesize`. Every stage ends by itself when its validation figure no
+    longer moves, and the next one starts from its best checkpoint. The same command takes up a run that was killed where it was
     cut. At the end OUTPUT/bundle holds the weights, and OUTPUT/figures.json what every stage reached.
 
     The lip-sync expert has a gate: AUC 0.9 (sounds of the same clip) and a median offset error of 1 frame, on validation
@@ -113,7 +113,7 @@ def train(train: str, val: str, output: str, config: Optional[List[str]] = None,
         val: folder of validation shards, of other people
         output: folder of the run; given again, the run goes on
         config: YAML stacked on every stage, such as configs/overlays/tiny.yaml; may be given several times
-        stages: run only this stage; may be given several times. What starts from a stage that was left out starts from the one before
+        stages: run only this stage; may be given several times. Where one is left out, the next starts from the one before
         gate: below the expert's gate, reduce its weight, stop, or take it in full (off)
         plan: the list of stages
     """

@@ -48,8 +48,8 @@ class Outcome:
 class Curriculum:
     """Runs the stages of a list, each as one `s3dnerf fit` that starts from the best checkpoints of earlier ones.
 
-    A finished stage is never run again, and one that was cut goes on from its last.ckpt exactly, so that the same command takes
-    up a run that was killed.
+    A finished stage is never run again, and one that was cut goes on from its last.ckpt exactly, so that the same command
+    takes up a run that was killed.
 
     Args:
         plan: the list of stages, YAML.
@@ -60,7 +60,8 @@ class Curriculum:
         gate: what happens below an expert's gate: its weight is reduced, the run stops, or (off) nothing.
 
     Raises:
-        InputError: for files that are missing, for more than one device, and for an output that was begun with other data, overlays or stages.
+        InputError: for files that are missing, for more than one device, and for an output that was begun with other data,
+            overlays or stages.
     """
 
     def __init__(self, plan: str, train: str, val: str, output: str, overlays: Sequence[str] = (), gate: str = "reduce"):
@@ -72,8 +73,8 @@ class Curriculum:
             raise InputError(f"no file {missing[0]}, which the stages of {plan} stack; correct the list, or the --config")
         devices = {self.setting(stage, "trainer.devices") for stage in self.stages.values()} - {0, 1}
         if devices:  # each process would begin the whole run again
-            raise InputError(f"found trainer.devices {devices.pop()}; expected 1 for a run of all stages: train a single stage on "
-                             "more by `s3dnerf fit`")
+            raise InputError(f"found trainer.devices {devices.pop()}; expected 1 for a run of all stages: train a single "
+                             "stage on more by `s3dnerf fit`")
 
     def run(self, only: Optional[Sequence[str]] = None) -> None:
         """Runs the stages, or those named, and writes the bundle. InputError for an unknown name, or below the gate with
@@ -117,8 +118,8 @@ class Curriculum:
     def strength(self, name: str) -> float:
         """Factor, 0 to 1, on the weight of an expert's judgement.
 
-        1 for one that passes its gate, 0 for one whose median offset is beyond it or that was not trained; between, how far its
-        AUC has come from chance to the gate.
+        1 for one that passes its gate, 0 for one whose median offset is beyond it or that was not trained; between, how far
+        its AUC has come from chance to the gate.
         """
         outcome, gate = self.outcome(name), self.stages[name].gate
         if outcome is None:
@@ -170,7 +171,8 @@ class Curriculum:
         if not (folder / "best.ckpt").is_file():
             raise TrainingError(f"stage {stage.name} ended before its first validation; trainer.val_check_interval is above "
                                 f"trainer.max_steps ({most}), lower it")
-        outcome = Outcome(read(cut)["global_step"], round(time.perf_counter() - start, 1), read(folder / "best.ckpt")["figures"])
+        seconds = round(time.perf_counter() - start, 1)
+        outcome = Outcome(read(cut)["global_step"], seconds, read(folder / "best.ckpt")["figures"])
         write_json(asdict(outcome), folder / "done.json")
         ended = "" if outcome.steps >= most else f", ended on a plateau of {self.setting(stage, 'best.monitor')}"
         say(f"{title}: {outcome.steps} steps in {duration(outcome.seconds)}{ended}; {told(outcome.figures)}")
@@ -211,8 +213,8 @@ class Curriculum:
     def _check_gate(self, stage: Stage) -> None:
         """Says what is to be said below the gate, or stops."""
         figures, strength = self.outcome(stage.name).figures, self.strength(stage.name)
-        found = (f"gate: {stage.name} has AUC {figures['auc']:.3f} and a median offset error of {figures['offset_median']:.0f} "
-                 f"frames on validation people; expected at least {stage.gate['auc']:.2f} and at most "
+        found = (f"gate: {stage.name} has AUC {figures['auc']:.3f} and a median offset error of "
+                 f"{figures['offset_median']:.0f} frames on validation people; expected at least {stage.gate['auc']:.2f} and at most "
                  f"{stage.gate['offset_median']:.0f}")
         if self.gate == "stop" and strength < 1:
             raise InputError(f"{found}; more people and clips raise it. --gate reduce goes on with less lip-sync weight")

@@ -1,4 +1,4 @@
-"""All stages by one command: from shards to a bundle that speaks, cut and taken up again, and what happens below the gate."""
+"""All stages by one command: from shards to a bundle that speaks, cut and taken up again, and below the gate."""
 import json
 import signal
 import subprocess
@@ -124,7 +124,7 @@ def cut(monkeypatch, step):
 
 
 def test_a_run_that_was_cut_ends_as_one_that_was_not(people, tmp_path, monkeypatch, capfd):
-    """Cut between validations, in the middle of an epoch: weights, averages, moments, plateau and best are the same, bitwise."""
+    """Cut between validations, in the middle of an epoch: weights, averages, moments, bitwise the same, plateau and best too."""
     changes = SMALL | {"trainer": {"max_steps": 6, "val_check_interval": 2}, "data": {"init_args": {"steps_per_epoch": 3}}}
     path = plan(tmp_path, ("a", {}), ("b", {"init_from": {"": "a"}}))
     runs = [tmp_path / name / "run" for name in ("whole", "cut")]

@@ -30,8 +30,8 @@ class ClipDataModule(pl.LightningDataModule):
     """Reads folders of shards as `s3dnerf prepare` or `s3dnerf synthesize` writes them.
 
     Training draws shards with replacement, each worker of each process its own, with a fixed number of batches per epoch,
-    so that no process ever waits for another. What an epoch draws follows from the seed and the epoch's number alone: training
-    that is resumed goes on exactly, within an epoch too (with the trainer's `reload_dataloaders_every_n_epochs` at 1, as in
+    so that no process ever waits for another. What an epoch draws follows from the seed and the epoch's number alone:
+    training that is resumed goes on exactly, within an epoch too (with the trainer's `reload_dataloaders_every_n_epochs` at 1, as in
     configs/).
     Validation reads every clip once.
 
@@ -49,8 +49,8 @@ class ClipDataModule(pl.LightningDataModule):
         blinks: share of the hard pairs that are chosen for closed eyes, from a photo with open ones, instead.
         jitter: strength of the brightness, contrast and colour changes made alike to photo and frames.
         speech_field: shard field of the speech features, "mel" or "aud".
-        people: "all", or "even" or "odd": train on the half of the people whose name has such a hash, the same whatever other
-            people there are. Models that are to be judged by each other share nobody that way.
+        people: "all", or "even" or "odd": train on the half of the people whose name has such a hash, the same whatever
+            other people there are. Models that are to be judged by each other share nobody that way.
         workers: loader processes.
         shuffle: clips that are held in memory to draw from.
         seed: of the draws.
@@ -110,8 +110,8 @@ class ClipDataModule(pl.LightningDataModule):
 
 
 class Epoch:
-    """So many batches of an endless loader. Its state is how many were drawn: Lightning keeps it in checkpoints, and an epoch
-    that is taken up again passes over them."""
+    """So many batches of an endless loader. Its state is how many were drawn: Lightning keeps it in checkpoints, and an
+    epoch that is taken up again passes over them."""
 
     def __init__(self, loader: Iterable[Clip], length: int):
         self.loader, self.length, self.drawn, self.first = loader, length, 0, 0

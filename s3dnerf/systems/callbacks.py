@@ -39,7 +39,8 @@ class LogRenderings(pl.Callback):
             return
         sheet = clip_sheet(module, batch, self.size)
         for logger in trainer.loggers:
-            folder = Path(logger.log_dir or Path(logger.save_dir or ".", str(logger.name), str(logger.version)), "renderings")
+            run = logger.log_dir or Path(logger.save_dir or ".", str(logger.name), str(logger.version))
+            folder = Path(run, "renderings")
             if isinstance(logger, WandbLogger):
                 self._to_wandb(logger, folder, sheet, batch_idx, trainer.global_step)
             else:
@@ -155,8 +156,8 @@ class NaNGuard(pl.Callback):
         torch.save({"batch": self.batch, "seed": torch.initial_seed(), "step": trainer.global_step,
                     "state_dict": module.state_dict()}, part)
         part.replace(path)
-        raise TrainingError(f"found a {what} that is not finite at step {trainer.global_step} ({', '.join(where[:3])}); its batch "
-                            f"and weights are in {path}, s3dnerf.systems.callbacks.replay computes it again; lower the "
+        raise TrainingError(f"found a {what} that is not finite at step {trainer.global_step} ({', '.join(where[:3])}); "
+                            f"its batch and weights are in {path}, s3dnerf.systems.callbacks.replay computes it again; lower the "
                             "learning rate, or look at the clips of the batch")
 
 
