@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Iterator, Optional, Sequence
 
 from s3dnerf.allocator import keep_freed_memory
-from s3dnerf.errors import S3DNeRFError
+from s3dnerf.errors import InputError, S3DNeRFError
 
 TRAINING = {"fit": "Trains a model on shards.", "validate": "Measures a model on validation shards.",
             "test": "Measures a model on test shards.", "predict": "Renders the clips of shards."}
@@ -36,7 +36,10 @@ def main(args: Optional[Sequence[str]] = None) -> int:
         return 0
     keep_freed_memory()
     try:
-        return train(args) if args[0] in TRAINING else use(args)
+        if args[0] not in TRAINING:
+            return use(args)
+        fit(args)
+        return 0
     except S3DNeRFError as error:
         return say(str(error), MISTAKE)
     except OSError as error:
@@ -74,17 +77,23 @@ def summary(function) -> str:
 
 def use(args: list[str]) -> int:
     """Runs one of the verbs of `commands`; its signature and docstring are the options and the help."""
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
     from s3dnerf.commands import VERBS
+
+    class Paragraphs(DefaultHelpFormatter):
+        def _fill_text(self, text, width, indent):
+            return "\n\n".join(super(Paragraphs, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
 
     verb, options = args[0], [re.sub(r"^--[\w-]+", lambda name: name[0].replace("-", "_").replace("__", "--", 1), word)
                               for word in args[1:]]
     if verb not in VERBS:
         return say(f"no verb {verb!r}; expected one of {', '.join([*VERBS, *TRAINING])}", MISTAKE)
     function = VERBS[verb]
+    several = {f"--{name}" for name, kind in function.__annotations__.items() if "List" in str(kind)}
+    options = [f"{word}+" if word in several else word for word in options]
     parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
-                            exit_on_error=False, allow_abbrev=False)
+                            exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
     parser.add_function_arguments(function, as_group=False, as_positional=False)
     if {"-h", "--help"} & set(options):
         print(re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), parser.format_help()), end="")
@@ -124,33 +133,45 @@ def _polite_end() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def train(args: list[str]) -> int:
-    """Runs LightningCLI; YAML knows systems and data modules by their bare names."""
-    import pytorch_lightning as pl
+def fit(args: list[str]) -> None:
+    """Runs a verb of LightningCLI; InputError for a mistake in its options, KeyboardInterrupt where it is interrupted."""
     from jsonargparse import ArgumentError
-    from pytorch_lightning.cli import LightningCLI
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    import s3dnerf.data.module  # noqa: F401
-    import s3dnerf.systems  # noqa: F401
-
-    strict = {"exit_on_error": False}
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*with_length.*")
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
-        LightningCLI(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
-                     auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args,
-                     parser_kwargs={**strict, **{verb: strict for verb in TRAINING}})
+        lightning(args)
     except ArgumentError as error:
-        return say(mistake(str(error)), MISTAKE)
+        raise InputError(mistake(str(error))) from None
     except ValueError as error:  # what jsonargparse makes of an error raised by a class that it builds
         if not isinstance(error.__cause__, S3DNeRFError):
             raise
         raise error.__cause__ from None
     except MisconfigurationException as error:
-        return say(str(error), MISTAKE)
-    return 0
+        raise InputError(str(error)) from None
+    except SystemExit as end:  # what Lightning makes of an interruption
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        raise end.__context__ from None
+
+
+def lightning(args: list[str], run: bool = True):
+    """The experiment of a command line; YAML knows systems and data modules by their bare names.
+
+    With `run` False the command line has no verb, and what it describes is built and not run: `.model` is the system,
+    `.datamodule` its data.
+    """
+    import pytorch_lightning as pl
+
+    import s3dnerf.data.module  # noqa: F401
+    from s3dnerf.experiment import Experiment
+
+    strict = {"exit_on_error": False}
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*with_length.*")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    return Experiment(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+                      auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args, run=run,
+                      parser_kwargs={**strict, **({verb: strict for verb in TRAINING} if run else {})})
 
 
 def mistake(message: str, known: Sequence[str] = ()) -> str:

@@ -21,5 +21,9 @@ class CheckpointError(S3DNeRFError):
     """Weights that are unknown, incomplete or of another version."""
 
 
+class TrainingError(S3DNeRFError):
+    """Training that cannot go on."""
+
+
 class DependencyError(S3DNeRFError):
     """An optional package or network that is not installed."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 import json
 import random
 from functools import partial
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Iterable, Iterator, Optional, Union
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,14 +23,16 @@ from s3dnerf.types import Cameras, Clip, Portrait
 
 LONG_CLIP = 40
 """A clip gives one example for every so many frames, so that long clips are seen as often as many short ones."""
+HALVES = ("even", "odd")
 
 
 class ClipDataModule(pl.LightningDataModule):
     """Reads folders of shards as `s3dnerf prepare` or `s3dnerf synthesize` writes them.
 
     Training draws shards with replacement, each worker of each process its own, with a fixed number of batches per epoch,
-    so that no process ever waits for another. What an epoch draws follows from the seed and the epoch's number alone: training
-    that is resumed at an epoch goes on exactly (with the trainer's `reload_dataloaders_every_n_epochs` at 1, as in configs/).
+    so that no process ever waits for another. What an epoch draws follows from the seed and the epoch's number alone:
+    training that is resumed goes on exactly, within an epoch too (with the trainer's `reload_dataloaders_every_n_epochs` at 1, as in
+    configs/).
     Validation reads every clip once.
 
     Args:
@@ -45,6 +49,8 @@ class ClipDataModule(pl.LightningDataModule):
         blinks: share of the hard pairs that are chosen for closed eyes, from a photo with open ones, instead.
         jitter: strength of the brightness, contrast and colour changes made alike to photo and frames.
         speech_field: shard field of the speech features, "mel" or "aud".
+        people: "all", or "even" or "odd": train on the half of the people whose name has such a hash, the same whatever
+            other people there are. Models that are to be judged by each other share nobody that way.
         workers: loader processes.
         shuffle: clips that are held in memory to draw from.
         seed: of the draws.
@@ -53,11 +59,14 @@ class ClipDataModule(pl.LightningDataModule):
     def __init__(self, train: Optional[str] = None, val: Optional[str] = None, frames: int = 4, spacing: int = 8,
                  batch_size: int = 4, steps_per_epoch: int = 250, val_clips: Optional[int] = 16, val_frames: int = 12,
                  images: str = "all", hard_pairs: float = 0.5, blinks: float = 0.3, jitter: float = 0.2, speech_field: str = "mel",
-                 workers: int = 1, shuffle: int = 200, seed: int = 0):
+                 people: str = "all", workers: int = 1, shuffle: int = 200, seed: int = 0):
         super().__init__()
         if images not in ("all", "photo", "none"):
             raise DatasetError(f"found images={images!r}; expected all, photo or none")
+        if people not in ("all", *HALVES):
+            raise DatasetError(f"found people={people!r}; expected all, even or odd")
         self.train, self.val, self.batch_size, self.steps_per_epoch = train, val, batch_size, steps_per_epoch
+        self.people = people
         self.val_clips, self.workers, self.shuffle, self.seed = val_clips, workers, shuffle, seed
         self.training = partial(make_examples, frames=frames, spacing=spacing, images=images, hard_pairs=hard_pairs,
                                 blinks=blinks, jitter=jitter, speech_field=speech_field)
@@ -69,17 +78,19 @@ class ClipDataModule(pl.LightningDataModule):
 
         seed = 10_000 * self.seed + (self.trainer.current_epoch if self.trainer else 0)
         shards = wds.ResampledShards(shard_paths(self.train), seed=seed, deterministic=True)
+        people = half(read_people(self.train), self.people, self.train)
         dataset = wds.DataPipeline(shards, wds.tarfile_to_samples(), wds.shuffle(self.shuffle, rng=random.Random(seed)),
-                                   partial(self._examples, people=read_people(self.train), seed=seed))
+                                   partial(self._examples, people=people, seed=seed))
         dataset.append(wds.batched(self.batch_size, collation_fn=Clip.stack, partial=False))
         loader = wds.WebLoader(dataset, batch_size=None, num_workers=self.workers, worker_init_fn=one_thread)
-        return loader.with_epoch(self.steps_per_epoch).with_length(self.steps_per_epoch)
+        return Epoch(loader, self.steps_per_epoch)
 
     def _examples(self, samples, people, seed):
         worker = torch.utils.data.get_worker_info()
         draw = random.Random(f"{seed} {worker.id if worker else 0} {self.trainer.global_rank if self.trainer else 0}")
         for sample in samples:
-            yield from self.training(sample, people, draw)
+            if json.loads(sample["json"])["person"] in people:
+                yield from self.training(sample, people, draw)
 
     def val_dataloader(self):
         if self.val is None:
@@ -96,6 +107,44 @@ class ClipDataModule(pl.LightningDataModule):
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
+
+
+class Epoch:
+    """So many batches of an endless loader. Its state is how many were drawn: Lightning keeps it in checkpoints, and an
+    epoch that is taken up again passes over them."""
+
+    def __init__(self, loader: Iterable[Clip], length: int):
+        self.loader, self.length, self.drawn, self.first = loader, length, 0, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Clip]:
+        first, self.first = self.first, 0  # read now, not when the first batch is drawn
+        return self._batches(first)
+
+    def _batches(self, first: int) -> Iterator[Clip]:
+        for index, batch in enumerate(islice(self.loader, self.length)):
+            if index >= first:
+                self.drawn = index + 1
+                yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.drawn = self.first = state["drawn"]
+
+
+def half(people: dict[str, np.ndarray], which: str, folder: str) -> dict[str, np.ndarray]:
+    """The people of one of `HALVES`, told apart by a hash of their names, or all; DatasetError if nobody is left."""
+    if which == "all":
+        return people
+    chosen = {name: mesh for name, mesh in people.items() if HALVES[sha256(name.encode()).digest()[0] % 2] == which}
+    if not chosen:
+        raise DatasetError(f"found none of the {len(people)} people of {folder} in the {which} half; add people, or set "
+                           "data.people to all")
+    return chosen
 
 
 def one_thread(_worker: int) -> None:

@@ -1,7 +1,8 @@
 """The Lightning modules: each optimises a model on clips. YAML names them without their module path."""
-from s3dnerf.systems.callbacks import LogRenderings
+from s3dnerf.systems.callbacks import LogRenderings, NaNGuard, SyncPlateau
 from s3dnerf.systems.lip_sync import LipSyncSystem
 from s3dnerf.systems.motion import MotionSystem
 from s3dnerf.systems.talking_head import TalkingHeadSystem
 
-__all__ = ["LipSyncSystem", "LogRenderings", "MotionSystem", "TalkingHeadSystem"]
+__all__ = ["LipSyncSystem", "LogRenderings", "MotionSystem", "NaNGuard", "SyncPlateau",
+           "TalkingHeadSystem"]

@@ -28,6 +28,7 @@ class ModelSystem(pl.LightningModule):
                  train_only: Optional[list[str]], init_from: Optional[dict[str, str]]):
         super().__init__()
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.terms: dict[str, torch.Tensor] = {}
         for part, path in (init_from or {}).items():
             load_part(model, part, path)
         if train_only is not None:
@@ -43,6 +44,7 @@ class ModelSystem(pl.LightningModule):
 
     def on_train_batch_start(self, _batch, _index: int) -> None:
         """Starts every step from a random state of its own, so that resumed training draws what it would have drawn."""
+        self.terms = {}
         torch.manual_seed(self.first_seed + self.global_step)
 
     def configure_optimizers(self):
@@ -52,11 +54,16 @@ class ModelSystem(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Adds the model's class and arguments, so that the checkpoint rebuilds it without this system."""
+        """Adds the model's class and arguments, so that the checkpoint rebuilds it without this system, and the figures of
+        the last validation."""
         checkpoint["model_description"] = {"class": type(self.model).__name__, "arguments": self.model.arguments}
+        checkpoint["figures"] = {name[4:]: float(value) for name, value in self.trainer.callback_metrics.items()
+                                 if name.startswith("val/")}
 
     def log_terms(self, stage: str, terms: dict[str, torch.Tensor], batch_size: int) -> None:
-        """Logs named figures as `stage/name`."""
+        """Logs named figures as `stage/name`; those of the last training step stay in `terms` for callbacks."""
+        if stage == "train":
+            self.terms |= {name: value.detach() for name, value in terms.items()}
         for name, value in terms.items():
             self.log(f"{stage}/{name}", value, batch_size=batch_size, on_step=stage == "train", on_epoch=stage != "train",
                      sync_dist=stage != "train", prog_bar=name == "total")

@@ -4,7 +4,7 @@ import random
 import pytest
 import torch
 
-from s3dnerf.data.module import ClipDataModule, jitter_colours, make_examples, make_validation_example
+from s3dnerf.data.module import ClipDataModule, Epoch, half, jitter_colours, make_examples, make_validation_example
 from s3dnerf.data.shards import read_people
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import INNER_LIPS, eye_opening, mouth_opening
@@ -106,3 +106,41 @@ def test_missing_shards_are_named_with_the_remedy(tmp_path, folder):
 def test_missing_speech_features_are_named(shards):
     with pytest.raises(DatasetError, match="aud.npy"):
         next(iter(module(shards, speech_field="aud").train_dataloader()))
+
+
+def test_halves_share_nobody_and_everybody_is_in_one():
+    people = {f"person{number}": number for number in range(60)}
+    even, odd = (half(people, which, "here") for which in ("even", "odd"))
+    assert not set(even) & set(odd) and even | odd == people and half(people, "all", "here") == people
+    assert min(len(even), len(odd)) > 15
+    few = dict(list(people.items())[:7])
+    assert set(half(few, "even", "here")) == set(even) & set(few), "a person stays in its half whoever joins"
+
+
+def test_training_draws_from_its_half_alone(shards, monkeypatch):
+    def seen(which):
+        return {key.rsplit("-", 1)[0] for batch in module(shards, people=which, steps_per_epoch=6).train_dataloader()
+                for key in batch.keys}
+
+    assert len(seen("odd")) == 2
+    with pytest.raises(DatasetError, match="none of the 2 people .* in the even half"):
+        seen("even")
+    first = lambda people, which, folder: {min(people): people[min(people)]} if which == "even" else people
+    monkeypatch.setattr("s3dnerf.data.module.half", first)
+    assert len(seen("even")) == 1
+    with pytest.raises(DatasetError, match="expected all, even or odd"):
+        module(shards, people="both")
+
+
+def test_an_epoch_is_taken_up_where_it_was_left():
+    def drawn(epoch, count):
+        return [batch for batch, _ in zip(epoch, range(count))]
+
+    whole, cut, rest = (Epoch(range(100, 200), 6) for _ in range(3))
+    assert len(whole) == 6 and list(whole) == list(range(100, 106))
+    begun = iter(cut)
+    assert [next(begun) for _ in range(4)] == [100, 101, 102, 103] and cut.state_dict() == {"drawn": 4}
+    rest.load_state_dict(cut.state_dict())
+    begun = iter(rest)
+    assert drawn(rest, 1) == [100], "whoever else looks in starts at the beginning"
+    assert list(begun) == [104, 105] and list(rest) == list(whole)

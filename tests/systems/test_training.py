@@ -9,7 +9,7 @@ import yaml
 from s3dnerf.cli import main
 
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem != "stages")
 OVERLAYS = sorted(path.stem for path in (ROOT / "configs" / "overlays").glob("*.yaml"))
 SMALL = ["--model.init_args.model.init_args.image_size", "64",
          "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]"]
@@ -56,17 +56,20 @@ def checkpoint(folder, pattern="last.ckpt"):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains_validates_and_keeps_a_checkpoint(experiment, shards, tmp_path):
     options = ["--data.init_args.frames", "8"] if experiment == "lip_sync" else []
-    folder = fit(experiment, shards, tmp_path, "--trainer.callbacks.every_n_train_steps", "2", *options) \
-        if experiment == "lip_sync" else fit(experiment, shards, tmp_path, *options)
+    folder = fit(experiment, shards, tmp_path, *options)
     rows = figures(folder)
     assert any("train/total" in row for row in rows)
     assert any(name.startswith("val/") for row in rows for name in row)
+    kept = torch.load(checkpoint(folder, "best.ckpt"), weights_only=True)
+    assert kept["global_step"] == 4 and checkpoint(folder, "last.ckpt").is_file()
+    best = yaml.safe_load((ROOT / f"configs/{experiment}.yaml").read_text())["best"]["monitor"]
+    assert kept["figures"][best.removeprefix("val/")] == pytest.approx([row[best] for row in rows if best in row][-1], rel=1e-5)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_overlay_is_yaml_that_names_known_things(overlay):
     content = yaml.safe_load((ROOT / f"configs/overlays/{overlay}.yaml").read_text())
-    assert set(content) <= {"trainer", "model", "data", "seed_everything"}
+    assert set(content) <= {"trainer", "model", "data", "seed_everything", "best", "plateau"}
 
 
 def test_the_speech_overlay_trains_without_a_picture(shards, tmp_path):
@@ -107,8 +110,7 @@ def test_wandb_run_is_written_offline_and_read_back(shards, tmp_path, monkeypatc
 
 def test_resumed_training_equals_uninterrupted_training(shards, tmp_path):
     """Stopped after an epoch and started again: bitwise the same weights, averages and optimizer as without the stop."""
-    options = ["--data.init_args.steps_per_epoch", "2", "--trainer.val_check_interval", "2",
-               "--trainer.callbacks.every_n_train_steps", "2"]
+    options = ["--data.init_args.steps_per_epoch", "2", "--trainer.val_check_interval", "2"]
     whole = fit("motion", shards, tmp_path / "whole", "--trainer.max_steps", "4", *options)
     half = fit("motion", shards, tmp_path / "half", "--trainer.max_steps", "2", *options)
     rest = fit("motion", shards, tmp_path / "half", "--trainer.max_steps", "4", "--ckpt_path", str(checkpoint(half)), *options)
@@ -117,6 +119,57 @@ def test_resumed_training_equals_uninterrupted_training(shards, tmp_path):
     assert all(torch.equal(first["state_dict"][name], second["state_dict"][name]) for name in first["state_dict"])
     moments = [c["optimizer_states"][0]["state"] for c in (first, second)]
     assert all(torch.equal(moments[0][i]["exp_avg"], moments[1][i]["exp_avg"]) for i in moments[0])
+
+
+def test_a_figure_that_does_not_move_ends_training(shards, tmp_path):
+    """With a rate of 0 nothing moves: the first validation sets the best, two more without a better one are the patience."""
+    folder = fit("motion", shards, tmp_path, "--trainer.max_steps", "9", "--trainer.val_check_interval", "1",
+                 "--plateau.patience", "2", "--model.init_args.optimizer.init_args.lr", "0.0", overlays=("speech", "tiny", "smoke"))
+    assert torch.load(checkpoint(folder), weights_only=True)["global_step"] == 3
+    assert torch.load(checkpoint(folder, "best.ckpt"), weights_only=True)["global_step"] == 1
+    again = fit("motion", shards, tmp_path, "--trainer.max_steps", "9", "--trainer.val_check_interval", "1",
+                "--plateau.patience", "2", "--model.init_args.optimizer.init_args.lr", "0.0", "--best.dirpath", str(tmp_path / "a"),
+                "--ckpt_path", str(checkpoint(folder)), overlays=("speech", "tiny", "smoke"))
+    assert not (tmp_path / "a" / "last.ckpt").exists() and again == folder
+
+
+def test_a_figure_that_is_not_logged_is_told_with_those_that_are(shards, tmp_path, capsys):
+    args = ["fit", "--config", str(ROOT / "configs/motion.yaml"), "--best.monitor", "val/beauty", "--trainer.default_root_dir",
+            str(tmp_path), "--trainer.logger", "false", "--data.init_args.train", str(shards), "--data.init_args.val", str(shards)]
+    for overlay in ("speech", "tiny", "smoke"):
+        args[1:1] = ["--config", str(ROOT / f"configs/overlays/{overlay}.yaml")]
+    assert main(["fit", *args[7:9], *args[5:7], *args[3:5], *args[1:3], *args[9:]]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("s3dnerf:")]
+    assert len(said) == 1 and "val/beauty" in said[0] and "val/opening_correlation" in said[0]
+
+
+def test_what_is_kept_as_best_is_what_was_validated(shards, tmp_path):
+    """With EMA: the averaged weights, not those that the optimizer holds."""
+    import pytorch_lightning as pl
+
+    from s3dnerf.data.module import ClipDataModule
+    from s3dnerf.models.hub import load_model
+    from s3dnerf.systems import MotionSystem
+
+    path = checkpoint(fit("motion", shards, tmp_path, overlays=("speech", "tiny", "smoke")), "best.ckpt")
+    data = ClipDataModule(str(shards), str(shards), val_clips=1, val_frames=24, images="none", workers=0)
+    kept = torch.load(path, weights_only=True)
+    figures = {}
+    for name in ("state_dict", "current_model_state"):
+        system = MotionSystem(load_model(path), offset=0.0)
+        system.load_state_dict(kept[name])
+        trainer = pl.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
+        figures[name] = {key[4:]: float(value) for key, value in trainer.validate(system, data, verbose=False)[0].items()}
+    assert figures["state_dict"] == pytest.approx(kept["figures"], rel=1e-4)
+    assert figures["current_model_state"] != pytest.approx(kept["figures"], rel=1e-4)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_guarded(experiment):
+    content = yaml.safe_load((ROOT / f"configs/{experiment}.yaml").read_text())
+    guards = [entry["class_path"].split(".")[-1] for entry in content["trainer"]["callbacks"]]
+    assert "NaNGuard" in guards and ("SyncPlateau" in guards) == (experiment == "one_shot")
+    assert content["plateau"]["patience"] > 0
 
 
 def test_parts_start_from_other_checkpoints(shards, tmp_path):
