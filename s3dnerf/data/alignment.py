@@ -171,7 +171,7 @@ class _Frame:
             wrong_marks = skin.offsets - self.offsets(skin.face, rotation, translation)
             slope = np.pad(self.slopes(skin.face, rotation, translation) * scale[:, None], ((0, 0), (0, 0), (0, 2)))
             more = _normal(slope, wrong_marks, LANDMARK_KNEE, 1.0)
-            step = np.linalg.solve(left + more[0], right + more[1])
+            step = np.linalg.solve(left + more[0] + 1e-6 * np.eye(8), right + more[1])  # a blank picture says nothing
             rotation = cv2.Rodrigues(step[:3])[0] @ rotation
             translation, light = translation + step[3:6], light + step[6:]
         turned = np.degrees(np.linalg.norm(cv2.Rodrigues(rotation @ start.T)[0]))
