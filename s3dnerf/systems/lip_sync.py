@@ -12,7 +12,7 @@ from s3dnerf.errors import DatasetError
 from s3dnerf.face import LIPS, FaceCode
 from s3dnerf.geometry import project
 from s3dnerf.metrics import auc
-from s3dnerf.networks.lip_sync import HARD_SHIFT, LipSyncDiscriminator, contrastive_loss, crop_lips
+from s3dnerf.networks.lip_sync import HARD_SHIFT, LipSyncDiscriminator, centred, contrastive_loss, crop_lips
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.types import Clip
 
@@ -23,8 +23,8 @@ MAX_SHIFT = 7
 class LipSyncSystem(ModelSystem):
     """Teaches a discriminator to tell lips with their own sound from lips with a sound of the same clip, shifted.
 
-    A linear probe reads the tracked lip code off what the lips' branch has found, in training only: it shows a branch that
-    sees few people where the lips are, and what they do, long before sound alone would.
+    Linear probes read the tracked lip code off what both branches have found in a frame, in training only: they show
+    branches that see few people where the lips are, what they do, and what of it is heard, long before sync alone would.
 
     Validation figures, on clips of other people: `auc`, the probability that lips match their own sound better than one
     of the same clip three frames away or more, all windows together, and `auc_clip`, the mean over clips; `offset`, the mean
@@ -36,7 +36,7 @@ class LipSyncSystem(ModelSystem):
         optimizer: see `ModelSystem`.
         scheduler: see `ModelSystem`.
         init_from: see `ModelSystem`.
-        code_weight: weight of the probe's error; 0 does without.
+        code_weight: weight of the probes' errors; 0 does without.
 
     Raises:
         DatasetError: for clips too short to hold a sound that is out of step.
@@ -48,48 +48,44 @@ class LipSyncSystem(ModelSystem):
         super().__init__(model, optimizer, scheduler, None, init_from)
         self.save_hyperparameters()
         self.code_weight, self.face_code = code_weight, FaceCode()
-        self.probe = nn.Linear(model.arguments["embedding"], model.frames * (FaceCode.size - 1))
+        self.seen, self.heard = (nn.Linear(model.arguments["channels"], FaceCode.size - 1) for _ in range(2))
 
     def configure_optimizers(self):
-        """As in `ModelSystem`, with the probe."""
+        """As in `ModelSystem`, with the probes."""
         optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
-    def windows(self, clip: Clip) -> tuple[Tensor, Tensor]:
-        """Lips [B * W, frames, 3, 48, 96] and sound [B * W, 80, M] of every window of a clip; disturbed in training."""
+    def features(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """What both branches find in the frames of a clip, [B, T, C] each; the clip is disturbed in training."""
         frames, least = clip.frames.shape[1], self.model.frames + HARD_SHIFT
         if frames < least:
             raise DatasetError(f"found clips of {frames} frames; expected {least} consecutive ones or more: raise data.frames")
-        landmarks = project(clip.mesh, clip.cameras)[0]
-        if not self.training:
-            return self.model.windows(crop_lips(clip.frames, landmarks), clip.mel)
-        lips = crop_lips(clip.frames, jitter_box(landmarks))
-        return self.model.windows(augment_lips(lips), augment_sound(clip.mel))
+        landmarks, mel = project(clip.mesh, clip.cameras)[0], clip.mel
+        lips = crop_lips(clip.frames, jitter_box(landmarks) if self.training else landmarks)
+        if self.training:
+            lips, mel = augment_lips(lips), augment_sound(mel)
+        return self.model.lip_features(lips), self.model.sound_features(mel)
 
     def training_step(self, clip: Clip, _index: int) -> Tensor:
-        lips, sound = self.windows(clip)
-        seen, batch = self.model.lip_features(lips), len(clip.keys)
-        pairs = [F.normalize(seen, dim=-1).unflatten(0, (batch, -1)), self.model.embed_sound(sound).unflatten(0, (batch, -1))]
-        terms = {"contrast": contrastive_loss(*pairs, self.model.temperature.exp().clamp_max(50))}
+        lips, sound = self.features(clip)
+        pair = self.model.embed_lips(lips), self.model.embed_sound(sound)
+        terms = {"contrast": contrastive_loss(*pair, self.model.temperature.exp().clamp_max(50))}
         if self.code_weight:
-            terms["code"] = self.code_weight * F.smooth_l1_loss(self.probe(seen), self.lip_codes(clip))
+            code = centred(self.face_code.relative(clip.mesh, clip.mean_mesh[:, None])[..., :-1], 1)
+            terms |= {name: self.code_weight * F.smooth_l1_loss(centred(probe(found), 1), code)
+                      for name, probe, found in (("seen", self.seen, lips), ("heard", self.heard, sound))}
         total = sum(terms.values())
-        self.log_terms("train", terms | {"total": total}, batch)
+        self.log_terms("train", terms | {"total": total}, len(clip.keys))
         return total
-
-    def lip_codes(self, clip: Clip) -> Tensor:
-        """Tracked lip codes of the frames of every window, [B * W, frames * 12]."""
-        codes = self.face_code.relative(clip.mesh, clip.mean_mesh[:, None])[..., :-1]
-        return codes.unfold(1, self.model.frames, 1).transpose(-1, -2).flatten(0, 1).flatten(1)
 
     def on_validation_epoch_start(self) -> None:
         self.right, self.wrong, self.clips, self.offsets = [], [], [], []
 
     def validation_step(self, clip: Clip, _index: int) -> None:
-        lips, sound = self.windows(clip)
-        cosine = self.model.embed_lips(lips) @ self.model.embed_sound(sound).T
+        lips, sound = self.features(clip)
+        cosine = self.model.embed_lips(lips)[0] @ self.model.embed_sound(sound)[0].T
         index = torch.arange(len(cosine), device=cosine.device)
         self.right.append(cosine.diagonal().contiguous())
         self.wrong.append(cosine[(index[:, None] - index).abs() >= HARD_SHIFT])
