@@ -58,7 +58,7 @@ class LipSyncDiscriminator(nn.Module):
         InputError: for fewer frames.
     """
 
-    def __init__(self, width: int = 16, channels: int = 96, embedding: int = 48, frames: int = 9, dropout: float = 0.2):
+    def __init__(self, width: int = 16, channels: int = 120, embedding: int = 48, frames: int = 9, dropout: float = 0.2):
         super().__init__()
         if frames < 3:
             raise InputError(f"found frames={frames} for the lip-sync discriminator; expected 3 or more")

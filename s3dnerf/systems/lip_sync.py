@@ -44,7 +44,7 @@ class LipSyncSystem(ModelSystem):
 
     def __init__(self, model: LipSyncDiscriminator, optimizer: OptimizerCallable = torch.optim.AdamW,
                  scheduler: Optional[LRSchedulerCallable] = None, init_from: Optional[dict[str, str]] = None,
-                 code_weight: float = 1.0):
+                 code_weight: float = 10.0):
         super().__init__(model, optimizer, scheduler, None, init_from)
         self.save_hyperparameters()
         self.code_weight, self.face_code = code_weight, FaceCode()
@@ -117,29 +117,36 @@ def uniform(like: Tensor, *size: int) -> Tensor:
 
 
 def jitter_box(landmarks: Tensor) -> Tensor:
-    """Landmarks [B, T, 478, 2] scaled by 8 % and moved by 4 % of the eye distance at most, the same way in all T frames."""
+    """Landmarks [B, T, 478, 2] scaled by 12 % and moved by 5 % of the eye distance at most, the same way in all T frames."""
     batch = len(landmarks)
     centre = landmarks[:, :, list(LIPS)].mean((1, 2), keepdim=True)
     eyes = (landmarks[:, :, 33] - landmarks[:, :, 263]).norm(dim=-1).mean(1)[:, None, None, None]
-    scaled = (landmarks - centre) * (1 + 0.08 * uniform(landmarks, batch, 1, 1, 1))
-    return scaled + centre + 0.04 * eyes * uniform(landmarks, batch, 1, 1, 2)
+    scaled = (landmarks - centre) * (1 + 0.12 * uniform(landmarks, batch, 1, 1, 1))
+    return scaled + centre + 0.05 * eyes * uniform(landmarks, batch, 1, 1, 2)
 
 
 def augment_lips(lips: Tensor) -> Tensor:
-    """Crops [B, T, 3, 48, 96] with brightness, contrast and colour changed, and mirrored by half."""
+    """Crops [B, T, 3, 48, 96] with brightness, contrast, colour and sharpness changed, and mirrored by half."""
     batch = len(lips)
     mirrored = torch.where(uniform(lips, batch, 1, 1, 1, 1) < 0, lips.flip(-1), lips)
-    middle = mirrored.mean((1, 2, 3, 4), keepdim=True)
+    soft = F.avg_pool2d(mirrored.flatten(0, 1), 3, 1, 1, count_include_pad=False).unflatten(0, lips.shape[:2])
+    blurred = torch.lerp(mirrored, soft, 0.25 + 0.75 * uniform(lips, batch, 1, 1, 1, 1))
+    paled = torch.lerp(blurred.mean(2, keepdim=True), blurred, 0.7 + 0.6 * uniform(lips, batch, 1, 1, 1, 1))
+    middle = paled.mean((1, 2, 3, 4), keepdim=True)
     contrast = 1 + 0.3 * uniform(lips, batch, 1, 1, 1, 1)
     colour = 1 + 0.3 * uniform(lips, batch, 1, 3, 1, 1)
     shift = 0.1 * uniform(lips, batch, 1, 1, 1, 1)
-    return (((mirrored - middle) * contrast + middle) * colour + shift).clamp(0, 1)
+    return torch.addcmul(middle * (1 - contrast) * colour + shift, paled, contrast * colour).clamp(0, 1)
 
 
 def augment_sound(mel: Tensor) -> Tensor:
-    """Mel windows [B, T, 80, 40] with noise, a change of level, and up to 11 neighbouring bands blanked per clip."""
+    """Mel windows [B, T, 80, 40] with noise, another level and tilt of the spectrum, and up to 11 neighbouring bands blanked
+    per clip."""
     batch, _, bands, _ = mel.shape
-    noisy = mel + 0.2 * torch.randn_like(mel) + 0.4 * torch.randn(batch, 1, 1, 1, device=mel.device)
+    level, tilt = 0.4 * torch.randn(2, batch, 1, 1, 1, device=mel.device)
+    slope = torch.linspace(-1, 1, bands, device=mel.device)[:, None]
+    noise = 0.2 * (1 + uniform(mel, batch, 1, 1, 1))
+    noisy = mel + noise * torch.randn_like(mel) + level + tilt * slope
     first = torch.randint(0, bands - 10, (batch, 1), device=mel.device)
     last = first + torch.randint(0, 12, (batch, 1), device=mel.device)
     band = torch.arange(bands, device=mel.device)

@@ -49,7 +49,7 @@ def test_validation_figures_of_a_discriminator_that_hears_two_frames_late(clip):
 
 def test_probes_are_taught_by_the_code_and_teach_both_branches(clip):
     """Without them the terms are gone; with them the error is that of the code's changes, whatever the person's mean face."""
-    taught, terms = system(), {}
+    taught, terms = system(code_weight=1.0), {}
     taught.log_terms = lambda _stage, found, _size: terms.update({name: value.item() for name, value in found.items()})
     taught.eval()
     for probe in (taught.seen, taught.heard):
