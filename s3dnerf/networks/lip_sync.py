@@ -93,13 +93,13 @@ class LipSyncDiscriminator(nn.Module):
         return self.sound_in_time(self._windows(features)).flatten(2)
 
     def forward(self, lips: Tensor, mel: Tensor) -> Tensor:
-        """Cosines [B, W] between all windows of crops [B, T, 3, 48, 96] of T consecutive frames and the sound of the same
-        frames, mel windows [B, T, 80, 40]. InputError if T is less than the discriminator's frames."""
-        return (self.embed_lips(self.lip_features(lips)) * self.embed_sound(self.sound_features(mel))).sum(-1)
+        """Cosines [B, W, W] between every window of crops [B, T, 3, 48, 96] of T consecutive frames (row) and the sound of
+        every window (column), given the mel windows [B, T, 80, 40] of those frames. InputError as in `embed_lips`."""
+        return self.embed_lips(self.lip_features(lips)) @ self.embed_sound(self.sound_features(mel)).transpose(1, 2)
 
     def distance(self, lips: Tensor, mel: Tensor) -> Tensor:
-        """Mean of 1 - cosine over all windows; see `forward`."""
-        return (1 - self(lips, mel)).mean()
+        """Mean of 1 - cosine over all windows and their own sounds; see `forward`."""
+        return (1 - self(lips, mel).diagonal(dim1=1, dim2=2)).mean()
 
     def _windows(self, features: Tensor) -> Tensor:
         """[B, W, frames, C] less the mean over the frames."""

@@ -57,19 +57,20 @@ class LipSyncSystem(ModelSystem):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
-    def features(self, clip: Clip) -> tuple[Tensor, Tensor]:
-        """What both branches find in the frames of a clip, [B, T, C] each; the clip is disturbed in training."""
+    def inputs(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """Crops [B, T, 3, 48, 96] and mel windows [B, T, 80, 40] of a clip; disturbed in training."""
         frames, least = clip.frames.shape[1], self.model.frames + HARD_SHIFT
         if frames < least:
-            raise DatasetError(f"found clips of {frames} frames; expected {least} consecutive ones or more: raise data.frames")
-        landmarks, mel = project(clip.mesh, clip.cameras)[0], clip.mel
-        lips = crop_lips(clip.frames, jitter_box(landmarks) if self.training else landmarks)
-        if self.training:
-            lips, mel = augment_lips(lips), augment_sound(mel)
-        return self.model.lip_features(lips), self.model.sound_features(mel)
+            raise DatasetError(f"found clips of {frames} frames; expected {least} consecutive ones or more: raise "
+                               "data.frames")
+        landmarks = project(clip.mesh, clip.cameras)[0]
+        if not self.training:
+            return crop_lips(clip.frames, landmarks), clip.mel
+        return augment_lips(crop_lips(clip.frames, jitter_box(landmarks))), augment_sound(clip.mel)
 
     def training_step(self, clip: Clip, _index: int) -> Tensor:
-        lips, sound = self.features(clip)
+        crops, mel = self.inputs(clip)
+        lips, sound = self.model.lip_features(crops), self.model.sound_features(mel)
         pair = self.model.embed_lips(lips), self.model.embed_sound(sound)
         terms = {"contrast": contrastive_loss(*pair, self.model.temperature.exp().clamp_max(50))}
         if self.code_weight:
@@ -84,8 +85,7 @@ class LipSyncSystem(ModelSystem):
         self.right, self.wrong, self.clips, self.offsets = [], [], [], []
 
     def validation_step(self, clip: Clip, _index: int) -> None:
-        lips, sound = self.features(clip)
-        cosine = self.model.embed_lips(lips)[0] @ self.model.embed_sound(sound)[0].T
+        cosine = self.model(*self.inputs(clip))[0]
         index = torch.arange(len(cosine), device=cosine.device)
         self.right.append(cosine.diagonal().contiguous())
         self.wrong.append(cosine[(index[:, None] - index).abs() >= HARD_SHIFT])

@@ -120,7 +120,7 @@ def test_distance_is_one_minus_the_mean_cosine_of_unit_vectors():
     model, lips, mel = small(), torch.rand(2, 6, 3, 48, 96), torch.randn(2, 6, 80, 40)
     seen, heard = model.embed_lips(model.lip_features(lips)), model.embed_sound(model.sound_features(mel))
     assert torch.allclose(seen.norm(dim=-1), torch.ones(2, 2), atol=1e-5)
-    assert model(lips, mel).shape == (2, 2)
+    assert torch.allclose(model(lips, mel), seen @ heard.transpose(1, 2), atol=1e-6) and model(lips, mel).shape == (2, 2, 2)
     assert model.distance(lips, mel).item() == pytest.approx(1 - (seen * heard).sum(-1).mean().item(), abs=1e-6)
 
 

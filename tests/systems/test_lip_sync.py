@@ -48,7 +48,7 @@ def test_validation_figures_of_a_discriminator_that_hears_two_frames_late(clip):
 
 
 def test_probes_are_taught_by_the_code_and_teach_both_branches(clip):
-    """Without them the terms are gone; with them the error is that of the code's changes, whatever the person's mean face."""
+    """Without them the terms are gone; with them the error is of the changing code, whatever the person's mean face."""
     taught, terms = system(code_weight=1.0), {}
     taught.log_terms = lambda _stage, found, _size: terms.update({name: value.item() for name, value in found.items()})
     taught.eval()
@@ -84,15 +84,15 @@ def test_disturbances_are_alike_in_all_frames_and_keep_the_range(clip):
 def test_validation_sees_clips_undisturbed(clip):
     judged = system()
     judged.eval()
-    assert all(torch.equal(a, b) for a, b in zip(judged.features(clip), judged.features(clip)))
+    assert all(torch.equal(a, b) for a, b in zip(judged.inputs(clip), judged.inputs(clip)))
     judged.train()
-    assert not any(torch.equal(a, b) for a, b in zip(judged.features(clip), judged.features(clip)))
+    assert not any(torch.equal(a, b) for a, b in zip(judged.inputs(clip), judged.inputs(clip)))
 
 
 def test_clips_without_a_sound_out_of_step_are_told(clip):
     short = dataclasses.replace(clip, frames=clip.frames[:, :7], mel=clip.mel[:, :7])
     with pytest.raises(DatasetError, match="found clips of 7 frames; expected 8"):
-        system().features(short)
+        system().inputs(short)
 
 
 def test_it_learns_the_sync_of_a_synthetic_head(clip):
@@ -109,7 +109,6 @@ def test_it_learns_the_sync_of_a_synthetic_head(clip):
         optimizer.step()
     taught.eval()
     with torch.no_grad():
-        lips, sound = taught.features(clip)
-        cosine = taught.model.embed_lips(lips)[0] @ taught.model.embed_sound(sound)[0].T
+        cosine = taught.model(*taught.inputs(clip))[0]
     apart = (torch.arange(16)[:, None] - torch.arange(16)).abs() >= 3
     assert auc(cosine.diagonal().contiguous(), cosine[apart]) > 0.8
