@@ -12,7 +12,7 @@ from s3dnerf.errors import DatasetError
 from s3dnerf.face import LIPS, FaceCode
 from s3dnerf.geometry import project
 from s3dnerf.metrics import auc
-from s3dnerf.networks.lip_sync import HARD_SHIFT, LipSyncDiscriminator, contrastive_loss, crop_lips
+from s3dnerf.networks.lip_sync import HARD_SHIFT, LipSyncDiscriminator, centred, contrastive_loss, crop_lips
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.types import Clip
 
@@ -23,8 +23,8 @@ MAX_SHIFT = 7
 class LipSyncSystem(ModelSystem):
     """Teaches a discriminator to tell lips with their own sound from lips with a sound of the same clip, shifted.
 
-    A linear probe reads the tracked lip code off what the lips' branch has found, in training only: it shows a branch that
-    sees few people where the lips are, and what they do, long before sound alone would.
+    Linear probes read the tracked lip code off what both branches have found in a frame, in training only: they show
+    branches that see few people where the lips are, what they do, and what of it is heard, long before sync alone would.
 
     Validation figures, on clips of other people: `auc`, the probability that lips match their own sound better than one
     of the same clip three frames away or more, all windows together, and `auc_clip`, the mean over clips; `offset`, the mean
@@ -36,7 +36,7 @@ class LipSyncSystem(ModelSystem):
         optimizer: see `ModelSystem`.
         scheduler: see `ModelSystem`.
         init_from: see `ModelSystem`.
-        code_weight: weight of the probe's error; 0 does without.
+        code_weight: weight of the probes' errors; 0 does without.
 
     Raises:
         DatasetError: for clips too short to hold a sound that is out of step.
@@ -44,52 +44,41 @@ class LipSyncSystem(ModelSystem):
 
     def __init__(self, model: LipSyncDiscriminator, optimizer: OptimizerCallable = torch.optim.AdamW,
                  scheduler: Optional[LRSchedulerCallable] = None, init_from: Optional[dict[str, str]] = None,
-                 code_weight: float = 1.0):
+                 code_weight: float = 10.0):
         super().__init__(model, optimizer, scheduler, None, init_from)
         self.save_hyperparameters()
         self.code_weight, self.face_code = code_weight, FaceCode()
-        self.probe = nn.Linear(model.arguments["embedding"], model.frames * (FaceCode.size - 1))
+        self.seen, self.heard = (nn.Linear(model.arguments["channels"], FaceCode.size - 1) for _ in range(2))
 
-    def configure_optimizers(self):
-        """As in `ModelSystem`, with the probe."""
-        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
-        if self.scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
-
-    def windows(self, clip: Clip) -> tuple[Tensor, Tensor]:
-        """Lips [B * W, frames, 3, 48, 96] and sound [B * W, 80, M] of every window of a clip; disturbed in training."""
+    def inputs(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """Crops [B, T, 3, 48, 96] and mel windows [B, T, 80, 40] of a clip; disturbed in training."""
         frames, least = clip.frames.shape[1], self.model.frames + HARD_SHIFT
         if frames < least:
-            raise DatasetError(f"found clips of {frames} frames; expected {least} consecutive ones or more: raise data.frames")
+            raise DatasetError(f"found clips of {frames} frames; expected {least} consecutive ones or more: raise "
+                               "data.frames")
         landmarks = project(clip.mesh, clip.cameras)[0]
         if not self.training:
-            return self.model.windows(crop_lips(clip.frames, landmarks), clip.mel)
-        lips = crop_lips(clip.frames, jitter_box(landmarks))
-        return self.model.windows(augment_lips(lips), augment_sound(clip.mel))
+            return crop_lips(clip.frames, landmarks), clip.mel
+        return augment_lips(crop_lips(clip.frames, jitter_box(landmarks))), augment_sound(clip.mel)
 
     def training_step(self, clip: Clip, _index: int) -> Tensor:
-        lips, sound = self.windows(clip)
-        seen, batch = self.model.lip_features(lips), len(clip.keys)
-        pairs = [F.normalize(seen, dim=-1).unflatten(0, (batch, -1)), self.model.embed_sound(sound).unflatten(0, (batch, -1))]
-        terms = {"contrast": contrastive_loss(*pairs, self.model.temperature.exp().clamp_max(50))}
+        crops, mel = self.inputs(clip)
+        lips, sound = self.model.lip_features(crops), self.model.sound_features(mel)
+        pair = self.model.embed_lips(lips), self.model.embed_sound(sound)
+        terms = {"contrast": contrastive_loss(*pair, self.model.temperature.exp().clamp_max(50))}
         if self.code_weight:
-            terms["code"] = self.code_weight * F.smooth_l1_loss(self.probe(seen), self.lip_codes(clip))
+            code = centred(self.face_code.relative(clip.mesh, clip.mean_mesh[:, None])[..., :-1], 1)
+            terms |= {name: self.code_weight * F.smooth_l1_loss(centred(probe(found), 1), code)
+                      for name, probe, found in (("seen", self.seen, lips), ("heard", self.heard, sound))}
         total = sum(terms.values())
-        self.log_terms("train", terms | {"total": total}, batch)
+        self.log_terms("train", terms | {"total": total}, len(clip.keys))
         return total
-
-    def lip_codes(self, clip: Clip) -> Tensor:
-        """Tracked lip codes of the frames of every window, [B * W, frames * 12]."""
-        codes = self.face_code.relative(clip.mesh, clip.mean_mesh[:, None])[..., :-1]
-        return codes.unfold(1, self.model.frames, 1).transpose(-1, -2).flatten(0, 1).flatten(1)
 
     def on_validation_epoch_start(self) -> None:
         self.right, self.wrong, self.clips, self.offsets = [], [], [], []
 
     def validation_step(self, clip: Clip, _index: int) -> None:
-        lips, sound = self.windows(clip)
-        cosine = self.model.embed_lips(lips) @ self.model.embed_sound(sound).T
+        cosine = self.model(*self.inputs(clip))[0]
         index = torch.arange(len(cosine), device=cosine.device)
         self.right.append(cosine.diagonal().contiguous())
         self.wrong.append(cosine[(index[:, None] - index).abs() >= HARD_SHIFT])
@@ -121,29 +110,36 @@ def uniform(like: Tensor, *size: int) -> Tensor:
 
 
 def jitter_box(landmarks: Tensor) -> Tensor:
-    """Landmarks [B, T, 478, 2] scaled by 8 % and moved by 4 % of the eye distance at most, the same way in all T frames."""
+    """Landmarks [B, T, 478, 2] scaled by 12 % and moved by 5 % of the eye distance at most, the same way in all T frames."""
     batch = len(landmarks)
     centre = landmarks[:, :, list(LIPS)].mean((1, 2), keepdim=True)
     eyes = (landmarks[:, :, 33] - landmarks[:, :, 263]).norm(dim=-1).mean(1)[:, None, None, None]
-    scaled = (landmarks - centre) * (1 + 0.08 * uniform(landmarks, batch, 1, 1, 1))
-    return scaled + centre + 0.04 * eyes * uniform(landmarks, batch, 1, 1, 2)
+    scaled = (landmarks - centre) * (1 + 0.12 * uniform(landmarks, batch, 1, 1, 1))
+    return scaled + centre + 0.05 * eyes * uniform(landmarks, batch, 1, 1, 2)
 
 
 def augment_lips(lips: Tensor) -> Tensor:
-    """Crops [B, T, 3, 48, 96] with brightness, contrast and colour changed, and mirrored by half."""
+    """Crops [B, T, 3, 48, 96] with brightness, contrast, colour and sharpness changed, and mirrored by half."""
     batch = len(lips)
     mirrored = torch.where(uniform(lips, batch, 1, 1, 1, 1) < 0, lips.flip(-1), lips)
-    middle = mirrored.mean((1, 2, 3, 4), keepdim=True)
+    soft = F.avg_pool2d(mirrored.flatten(0, 1), 3, 1, 1, count_include_pad=False).unflatten(0, lips.shape[:2])
+    blurred = torch.lerp(mirrored, soft, 0.25 + 0.75 * uniform(lips, batch, 1, 1, 1, 1))
+    paled = torch.lerp(blurred.mean(2, keepdim=True), blurred, 0.7 + 0.6 * uniform(lips, batch, 1, 1, 1, 1))
+    middle = paled.mean((1, 2, 3, 4), keepdim=True)
     contrast = 1 + 0.3 * uniform(lips, batch, 1, 1, 1, 1)
     colour = 1 + 0.3 * uniform(lips, batch, 1, 3, 1, 1)
     shift = 0.1 * uniform(lips, batch, 1, 1, 1, 1)
-    return (((mirrored - middle) * contrast + middle) * colour + shift).clamp(0, 1)
+    return torch.addcmul(middle * (1 - contrast) * colour + shift, paled, contrast * colour).clamp(0, 1)
 
 
 def augment_sound(mel: Tensor) -> Tensor:
-    """Mel windows [B, T, 80, 40] with noise, a change of level, and up to 11 neighbouring bands blanked per clip."""
+    """Mel windows [B, T, 80, 40] with noise, another level and tilt of the spectrum, and up to 11 neighbouring bands blanked
+    per clip."""
     batch, _, bands, _ = mel.shape
-    noisy = mel + 0.2 * torch.randn_like(mel) + 0.4 * torch.randn(batch, 1, 1, 1, device=mel.device)
+    level, tilt = 0.4 * torch.randn(2, batch, 1, 1, 1, device=mel.device)
+    slope = torch.linspace(-1, 1, bands, device=mel.device)[:, None]
+    noise = 0.2 * (1 + uniform(mel, batch, 1, 1, 1))
+    noisy = mel + noise * torch.randn_like(mel) + level + tilt * slope
     first = torch.randint(0, bands - 10, (batch, 1), device=mel.device)
     last = first + torch.randint(0, 12, (batch, 1), device=mel.device)
     band = torch.arange(bands, device=mel.device)

@@ -15,7 +15,7 @@ def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     model = S3DNeRF(image_size=64, encoder_channels=(8, 8, 8, 8), mouth_gain=1.5)
     save_model(model, folder)
-    save_model(LipSyncDiscriminator(width=4, embedding=16), folder, "lip_sync", "lip_sync")
+    save_model(LipSyncDiscriminator(width=8, channels=16, embedding=8), folder, "lip_sync", "lip_sync")
     return folder, model
 
 

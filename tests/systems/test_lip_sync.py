@@ -21,7 +21,7 @@ def clip(shards):
 
 
 def system(**options):
-    return LipSyncSystem(LipSyncDiscriminator(width=4, embedding=32), **options)
+    return LipSyncSystem(LipSyncDiscriminator(width=8, channels=32, embedding=16, frames=5), **options)
 
 
 @pytest.mark.parametrize("shift", [-3, 0, 2])
@@ -37,8 +37,8 @@ def test_validation_figures_of_a_discriminator_that_hears_two_frames_late(clip):
     judged.log_terms = lambda stage, terms, _size: figures.update({name: float(value) for name, value in terms.items()})
     moments = torch.eye(24)
     for lag, expected in ((0, 1.0), (2, 0.5)):
-        judged.model.embed_lips = lambda lips: moments[2:2 + len(lips)]
-        judged.model.embed_sound = lambda sound: moments[2 - lag:2 - lag + len(sound)]
+        judged.model.embed_lips = lambda lips: moments[None, 2:2 + lips.shape[1] - 4]
+        judged.model.embed_sound = lambda sound: moments[None, 2 - lag:2 - lag + sound.shape[1] - 4]
         judged.on_validation_epoch_start()
         judged.validation_step(clip[:1], 0)
         judged.on_validation_epoch_end()
@@ -47,12 +47,21 @@ def test_validation_figures_of_a_discriminator_that_hears_two_frames_late(clip):
         assert figures["auc"] == pytest.approx(expected) and figures["auc_clip"] == pytest.approx(expected)
 
 
-def test_codes_belong_to_the_frames_of_their_window(clip):
-    taught = system()
-    codes = taught.lip_codes(clip).unflatten(0, (2, 16)).unflatten(-1, (5, 12))
-    whole = taught.face_code.relative(clip.mesh, clip.mean_mesh[:, None])[..., :-1]
-    for first in (0, 7, 15):
-        assert torch.equal(codes[:, first], whole[:, first:first + 5])
+def test_probes_are_taught_by_the_code_and_teach_both_branches(clip):
+    """Without them the terms are gone; with them the error is of the changing code, whatever the person's mean face."""
+    taught, terms = system(code_weight=1.0), {}
+    taught.log_terms = lambda _stage, found, _size: terms.update({name: value.item() for name, value in found.items()})
+    taught.eval()
+    for probe in (taught.seen, taught.heard):
+        torch.nn.init.zeros_(probe.weight)
+    taught.training_step(clip, 0)
+    code = taught.face_code.relative(clip.mesh, clip.mean_mesh[:, None])[..., :-1]
+    expected = F.smooth_l1_loss(code, code.mean(1, keepdim=True).expand_as(code)).item()
+    assert terms["seen"] == pytest.approx(expected, rel=1e-4) and terms["heard"] == pytest.approx(expected, rel=1e-4)
+    without, terms = system(code_weight=0.0), {}
+    without.log_terms = lambda _stage, found, _size: terms.update(found)
+    without.training_step(clip, 0)
+    assert set(terms) == {"contrast", "total"}
 
 
 def test_a_jittered_box_is_the_same_in_all_frames(clip):
@@ -75,15 +84,15 @@ def test_disturbances_are_alike_in_all_frames_and_keep_the_range(clip):
 def test_validation_sees_clips_undisturbed(clip):
     judged = system()
     judged.eval()
-    assert all(torch.equal(a, b) for a, b in zip(judged.windows(clip), judged.windows(clip)))
+    assert all(torch.equal(a, b) for a, b in zip(judged.inputs(clip), judged.inputs(clip)))
     judged.train()
-    assert not any(torch.equal(a, b) for a, b in zip(judged.windows(clip), judged.windows(clip)))
+    assert not any(torch.equal(a, b) for a, b in zip(judged.inputs(clip), judged.inputs(clip)))
 
 
 def test_clips_without_a_sound_out_of_step_are_told(clip):
     short = dataclasses.replace(clip, frames=clip.frames[:, :7], mel=clip.mel[:, :7])
     with pytest.raises(DatasetError, match="found clips of 7 frames; expected 8"):
-        system().windows(short)
+        system().inputs(short)
 
 
 def test_it_learns_the_sync_of_a_synthetic_head(clip):
@@ -92,7 +101,7 @@ def test_it_learns_the_sync_of_a_synthetic_head(clip):
     taught = system(optimizer=lambda parameters: torch.optim.Adam(parameters, 3e-3))
     taught.log_terms = lambda *_: None
     optimizer = taught.configure_optimizers()
-    assert any(parameter is taught.probe.weight for group in optimizer.param_groups for parameter in group["params"])
+    assert any(parameter is taught.seen.weight for group in optimizer.param_groups for parameter in group["params"])
     for _ in range(40):
         loss = taught.training_step(clip, 0)
         optimizer.zero_grad()
@@ -100,8 +109,6 @@ def test_it_learns_the_sync_of_a_synthetic_head(clip):
         optimizer.step()
     taught.eval()
     with torch.no_grad():
-        lips, sound = (part.unflatten(0, (2, 16)) for part in taught.windows(clip))
-        cosine = taught.model.embed_lips(lips[0]) @ taught.model.embed_sound(sound[0]).T
+        cosine = taught.model(*taught.inputs(clip))[0]
     apart = (torch.arange(16)[:, None] - torch.arange(16)).abs() >= 3
     assert auc(cosine.diagonal().contiguous(), cosine[apart]) > 0.8
-    assert F.normalize(taught.model.lip_features(lips[0]), dim=-1).shape == (16, 32)

@@ -55,7 +55,7 @@ def checkpoint(folder, pattern="last.ckpt"):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains_validates_and_keeps_a_checkpoint(experiment, shards, tmp_path):
-    options = ["--data.init_args.frames", "8"] if experiment == "lip_sync" else []
+    options = ["--data.init_args.frames", "12"] if experiment == "lip_sync" else []
     folder = fit(experiment, shards, tmp_path, *options)
     rows = figures(folder)
     assert any("train/total" in row for row in rows)
@@ -81,7 +81,7 @@ def test_the_speech_overlay_trains_without_a_picture(shards, tmp_path):
 def test_speech_driven_steps_know_landmarks_and_the_lip_discriminator_but_no_pixels(shards, tmp_path):
     always = ["--model.init_args.face_share", "0.0", "--model.init_args.lip_windows", "1.0",
               "--model.init_args.full_frames", "0.0", "--model.init_args.window", "32"]
-    fit("one_shot", shards, tmp_path, "--model.init_args.lip_sync", "one-shot-256", "--data.init_args.frames", "5", *always,
+    fit("one_shot", shards, tmp_path, "--model.init_args.lip_sync", "one-shot-256", "--data.init_args.frames", "9", *always,
         overlays=("sync", "tiny", "smoke"))
     terms = {name for row in figures(tmp_path) for name in row if name.startswith("train/")}
     assert terms == {"train/lip_sync", "train/offset", "train/total"}
