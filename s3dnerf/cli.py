@@ -125,23 +125,12 @@ def _polite_end() -> Iterator[None]:
 
 
 def train(args: list[str]) -> int:
-    """Runs LightningCLI; YAML knows systems and data modules by their bare names."""
-    import pytorch_lightning as pl
+    """Runs LightningCLI, and tells a mistake in one line."""
     from jsonargparse import ArgumentError
-    from pytorch_lightning.cli import LightningCLI
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    import s3dnerf.data.module  # noqa: F401
-    import s3dnerf.systems  # noqa: F401
-
-    strict = {"exit_on_error": False}
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*with_length.*")
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
-        LightningCLI(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
-                     auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args,
-                     parser_kwargs={**strict, **{verb: strict for verb in TRAINING}})
+        lightning(args)
     except ArgumentError as error:
         return say(mistake(str(error)), MISTAKE)
     except ValueError as error:  # what jsonargparse makes of an error raised by a class that it builds
@@ -151,6 +140,27 @@ def train(args: list[str]) -> int:
     except MisconfigurationException as error:
         return say(str(error), MISTAKE)
     return 0
+
+
+def lightning(args: list[str], run: bool = True):
+    """The LightningCLI of a command line; YAML knows systems and data modules by their bare names.
+
+    With `run` False the command line has no verb, and what it describes is built and not run: `.model` is the system,
+    `.datamodule` its data.
+    """
+    import pytorch_lightning as pl
+    from pytorch_lightning.cli import LightningCLI
+
+    import s3dnerf.data.module  # noqa: F401
+    import s3dnerf.systems  # noqa: F401
+
+    strict = {"exit_on_error": False}
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*with_length.*")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    return LightningCLI(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
+                        auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args, run=run,
+                        parser_kwargs={**strict, **({verb: strict for verb in TRAINING} if run else {})})
 
 
 def mistake(message: str, known: Sequence[str] = ()) -> str:
