@@ -34,6 +34,8 @@ from s3dnerf.types import Motion
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 VARIANTS = ("full", "no_deformation", "naive_deformation", "concatenation", "no_lip_sync", "modulation_only",
             "deformation_only", "single_scale", "no_importance", "no_super_resolution", "landmarks")
+WINDOW = 56 / 128
+"""side of a rendered window that holds the lips, in sides of the frame"""
 FIGURES = {"ssim": "SSIM", "lpips": "LPIPS", "f_lmd": "F-LMD", "m_lmd": "M-LMD", "mouth_corr": "mouth corr.",
            "sharpness": "sharpness", "sync": "sync", "lips_m_lmd": "M-LMD, lips", "lips_mouth_corr": "mouth corr., lips"}
 
@@ -75,6 +77,13 @@ def stage_settings(stage, variant, options, folder, start):
         settings["model"]["init_args"] |= {"model": overlay["model"]["init_args"].get("model", {}), "code": 0.0,
                                            "train_only": ["deformation", "fusion", "radiance", "no_speech"]}
         settings["data"]["init_args"]["size"] = overlay["data"]["init_args"]["size"]
+    if options.lr is not None:
+        settings["model"]["init_args"]["optimizer"] = {"init_args": {"lr": options.lr}}
+    if options.size is not None:
+        model = settings["model"]["init_args"].setdefault("model", {}).setdefault("init_args", {})
+        model["image_size"] = settings["data"]["init_args"]["size"] = options.size
+        if stage != "motion":
+            settings["model"]["init_args"]["window"] = round(options.size * WINDOW / 4) * 4
     return settings
 
 
@@ -93,7 +102,7 @@ def train(stage, variant, options, start):
     if done < settings["trainer"]["max_steps"]:
         base = [CONFIGS / "motion.yaml", options.preset] if stage == "motion" else overlays(variant, options)
         args = ["fit", *(word for path in [*base, kept] for word in ("--config", str(path)))]
-        if main(args + options.more * (stage != "motion") + (["--ckpt_path", str(last)] if done else [])):
+        if main(args + (["--ckpt_path", str(last)] if done else [])):
             raise SystemExit(f"{variant}: {stage} failed")
     return last
 
@@ -233,12 +242,8 @@ def judge_name(judge, options):
 
 def run(options):
     """Everything: training, figures, table."""
-    data = ClipDataModule(val=str(options.val), frames=options.frames, val_frames=0, val_clips=None,
-                          size=merged(overlays("full", options))["data"]["init_args"]["size"])
-    checkpoints = {}
-    for variant in options.variants:
-        motion = train("motion", variant, options, {"speech": options.speech})
-        checkpoints[variant] = train("one_shot", variant, options, {"": str(motion)})
+    size = options.size or merged(overlays("full", options))["data"]["init_args"]["size"]
+    data = ClipDataModule(val=str(options.val), frames=options.frames, val_frames=0, val_clips=None, size=size)
     judge, lpips = load_lip_sync(options.judge) if options.judge else None, perceptual_network()
     judged_by = judge_name(judge, options)
     key = {"frames": options.frames, "every": options.every, "judge": options.judge, "lpips": lpips is not None}
@@ -246,7 +251,9 @@ def run(options):
     with torch.inference_mode():
         truths = [landmarks(clip.frames[0])[0] for clip in clips]
         results = references(clips, truths, judge, lpips)
-    for variant, checkpoint in checkpoints.items():
+    for variant in options.variants:
+        motion = train("motion", variant, options, {"speech": options.speech})
+        checkpoint = train("one_shot", variant, options, {"": str(motion)})
         trained = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         results[variant] = kept(options.output / variant / "figures.json", key | {"trained": trained},
                                 lambda: measure(load_model(checkpoint), clips, truths, judge, lpips))
@@ -255,13 +262,15 @@ def run(options):
 
 def describe(options, clips):
     """Lines over the table: how it was made."""
-    return [f"{options.motion_steps} steps on landmarks and {options.steps} rendered steps each, seed {options.seed}, preset "
-            f"{options.preset.stem}; {len(clips)} val clips, the first {options.frames} frames of each.",
+    rate = "" if options.lr is None else f" at learning rate {options.lr:g}"
+    return [f"{options.motion_steps} steps on landmarks and {options.steps} rendered steps each{rate}, seed {options.seed}, "
+            f"preset {options.preset.stem}, {clips[0].frames.shape[-1]} pixels; {len(clips)} val clips, the first {options.frames} "
+            "frames of each at most.",
             "Means with 95 % intervals over clips; * differs from full by more than the interval of the difference."]
 
 
 def parse(args=None):
-    """The options of the command line; what follows `--` goes to `s3dnerf fit` of the rendering stage."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, required=True, help="folder of training shards")
     parser.add_argument("--val", type=Path, required=True, help="folder of validation shards")
@@ -271,11 +280,12 @@ def parse(args=None):
     parser.add_argument("--speech", default="one-shot-256", help="checkpoint or bundle that the speech encoder is taken from")
     parser.add_argument("--motion-steps", type=int, default=300)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--lr", type=float, help="learning rate where it is not the configurations' own; short runs want more")
+    parser.add_argument("--size", type=int, help="side of the frames, pixels, where it is not that of full.yaml")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", help="bundle or checkpoint of the lip discriminator that judges; none leaves sync out")
     parser.add_argument("--every", type=int, default=1, help="measure every n-th validation clip")
     parser.add_argument("--frames", type=int, default=40, help="measure so many frames of a clip at most")
-    parser.add_argument("more", nargs="*", help=argparse.SUPPRESS)
     return parser.parse_args(args)
 
 

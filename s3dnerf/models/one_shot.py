@@ -240,7 +240,8 @@ class S3DNeRF(nn.Module):
         if self.warp:
             warped = look_up(photo, large + resize(source - small, window.height, window.width) + detail * cover)
         else:
-            warped = resize(features[:, :3], window.height, window.width) + (1 - cover) * look_up(photo, large)
+            own = look_up(photo, large)
+            warped = own + (resize(features[:, :3], window.height, window.width) - cover * own) * border_fade(large)
         inside = inside * cover
         base = self._with_inside(warped, inside * (1 - surface.flow.shown.flatten(0, 1)[..., None, None]), features[:, -3:],
                                  image(fine.inside) * fade)

@@ -106,3 +106,18 @@ def test_missing_shards_are_named_with_the_remedy(tmp_path, folder):
 def test_missing_speech_features_are_named(shards):
     with pytest.raises(DatasetError, match="aud.npy"):
         next(iter(module(shards, speech_field="aud").train_dataloader()))
+
+
+def test_smaller_frames_are_the_larger_ones_averaged_with_cameras_that_fit(shards):
+    whole, half = (next(iter(module(shards, size=size).train_dataloader())) for size in (None, 32))
+    assert half.frames.shape[-1] == half.portrait.image.shape[-1] == half.mouth.shape[-1] == 32 and half.head.shape[-1] == 8
+    mean = torch.nn.functional.avg_pool2d(whole.frames.flatten(0, 1), 2).unflatten(0, whole.frames.shape[:2])
+    assert torch.allclose(half.frames, mean, atol=1e-5)
+    pixels = [project(clip.mesh, clip.cameras)[0] for clip in (whole, half)]
+    assert torch.allclose(pixels[1], pixels[0] / 2, atol=1e-3)
+    assert next(iter(module(shards, size=32, images="none").train_dataloader())).portrait.image.numel() == 0
+
+
+def test_frames_larger_than_the_shards_are_refused(shards):
+    with pytest.raises(DatasetError, match="--size 96"):
+        next(iter(module(shards, size=96).train_dataloader()))
