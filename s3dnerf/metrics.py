@@ -38,7 +38,7 @@ def auc(right: Tensor, wrong: Tensor) -> Tensor:
 
 
 def ssim(image: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity of frames [N, 3, H, W] in [0, 1] (Wang et al. 2004: Gaussian window of 11 pixels), mean over all."""
+    """Structural similarity of frames [N, 3, H, W] in [0, 1], mean over all (Wang et al. 2004, Gaussian window of 11)."""
     from kornia.metrics import ssim as similarity
 
     return similarity(image, target, window_size=11, max_val=1.0).mean()

@@ -264,8 +264,8 @@ def describe(options, clips):
     """Lines over the table: how it was made."""
     rate = "" if options.lr is None else f" at learning rate {options.lr:g}"
     return [f"{options.motion_steps} steps on landmarks and {options.steps} rendered steps each{rate}, seed {options.seed}, "
-            f"preset {options.preset.stem}, {clips[0].frames.shape[-1]} pixels; {len(clips)} val clips, the first {options.frames} "
-            "frames of each at most.",
+            f"preset {options.preset.stem}, {clips[0].frames.shape[-1]} pixels; {len(clips)} val clips, the first "
+            f"{options.frames} frames of each at most.",
             "Means with 95 % intervals over clips; * differs from full by more than the interval of the difference."]
 
 
@@ -275,12 +275,13 @@ def parse(args=None):
     parser.add_argument("--train", type=Path, required=True, help="folder of training shards")
     parser.add_argument("--val", type=Path, required=True, help="folder of validation shards")
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"))
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME", help=", ".join(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME",
+                        help=", ".join(VARIANTS))
     parser.add_argument("--preset", type=Path, default=CONFIGS / "overlays" / "tiny.yaml")
-    parser.add_argument("--speech", default="one-shot-256", help="checkpoint or bundle that the speech encoder is taken from")
+    parser.add_argument("--speech", default="one-shot-256", help="checkpoint or bundle of the speech encoder")
     parser.add_argument("--motion-steps", type=int, default=300)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--lr", type=float, help="learning rate where it is not the configurations' own; short runs want more")
+    parser.add_argument("--lr", type=float, help="learning rate, if not the configurations' own; short runs want more")
     parser.add_argument("--size", type=int, help="side of the frames, pixels, where it is not that of full.yaml")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", help="bundle or checkpoint of the lip discriminator that judges; none leaves sync out")

@@ -3,10 +3,10 @@
 
     model_size.py --config configs/one_shot.yaml --config configs/overlays/base.yaml
 
-Takes whatever `s3dnerf fit` takes. Nothing is computed: shapes alone go through the model, so that any size is counted on any
-machine. Counted are products of matrices, convolutions, and bilinear and trilinear look-ups, a multiplication and an
-addition as two; not what is done number by number (activations, the rendering integral). Whole modules are told apart; what
-lies between them (attention over tri-planes' look-ups, resizing) is under "look-ups".
+Takes whatever `s3dnerf fit` takes. Nothing is computed: shapes alone go through the model, so that any size is counted on
+any machine. Counted are products of matrices, convolutions, and bilinear and trilinear look-ups, a multiplication and an
+addition as two; not what is done number by number (activations, the rendering integral). Whole modules are told apart; the
+look-ups between them (tri-planes, the lattice, the photo) are a row of their own.
 """
 import sys
 
@@ -17,8 +17,8 @@ from s3dnerf.cli import lightning
 from s3dnerf.types import Cameras, Portrait
 
 ATEN = torch.ops.aten
-PARTS = {"encoder": "appearance encoder", "fusion": "slot fusion", "speech": "speech encoder", "deformation": "deformation field",
-         "mesh_motion": "landmarks", "radiance": "decoder", "super_resolution": "super-resolution"}
+PARTS = {"encoder": "appearance encoder", "fusion": "slot fusion", "speech": "speech encoder",
+         "deformation": "deformation field", "mesh_motion": "landmarks", "radiance": "decoder", "super_resolution": "super-resolution"}
 
 
 def corners(number):

@@ -59,9 +59,11 @@ def test_each_term_notices_its_part_and_only_what_has_weight_is_computed(clip, n
 
 
 def test_the_squared_term_is_the_mean_square_of_frames_and_of_both_passes(clip):
-    objective = dataclasses.replace(Objective(**{field.name: 0.0 for field in dataclasses.fields(Objective)}), squared=1.0, lips=1.0)
+    nothing = {field.name: 0.0 for field in dataclasses.fields(Objective)}
+    objective = Objective(**nothing | {"squared": 1.0, "lips": 1.0})
     rendering = perfect(clip)
-    worse = dataclasses.replace(rendering, image=rendering.image + 0.1, raw=rendering.raw + 0.2, coarse=rendering.coarse - 0.3)
+    worse = dataclasses.replace(rendering, image=rendering.image + 0.1, raw=rendering.raw + 0.2,
+                                coarse=rendering.coarse - 0.3)
     assert rendering_terms(rendering, clip, whole(), objective)["squared"] < 1e-6
     terms = rendering_terms(worse, clip, whole(), objective)
     assert set(terms) == {"squared"} and terms["squared"].item() == pytest.approx(0.01 + 0.04 + 0.09, rel=1e-3)

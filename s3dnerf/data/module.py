@@ -155,8 +155,8 @@ def make_clip(sample: dict, people: dict[str, np.ndarray], chosen: list[int], ph
     masks = torch.from_numpy(tracked.masks).float()
     stored, size = tracked.info["size"], size or tracked.info["size"]
     if size > stored:
-        raise DatasetError(f"clip {tracked.key}: found frames of {stored} pixels; expected {size} or more: prepare the videos "
-                           f"with --size {size}, or ask for smaller frames (data.size, image_size)")
+        raise DatasetError(f"clip {tracked.key}: found frames of {stored} pixels; expected {size} or more: prepare the "
+                           f"videos with --size {size}, or ask for smaller frames (data.size, image_size)")
     if size < stored:
         pictures = F.interpolate(pictures, size=(size, size), mode="area") if wanted else pictures
         masks = F.interpolate(masks, size=(size // 4, size // 4), mode="area")

@@ -21,8 +21,8 @@ class ModelSystem(pl.LightningModule):
         optimizer: called with the parameters that are to be trained.
         scheduler: called with the optimizer, stepped after every batch; None keeps the rate.
         train_only: names of the model's parts that are trained; None trains all.
-        init_from: checkpoint or bundle to start from for each part of the model: {"": all of it, "speech": that child alone}.
-            Later entries overrule earlier ones.
+        init_from: checkpoint or bundle to start from for each part of the model: {"": all of it, "speech": that child
+            alone}. Later entries overrule earlier ones.
     """
 
     def __init__(self, model: nn.Module, optimizer: OptimizerCallable, scheduler: Optional[LRSchedulerCallable],

@@ -19,8 +19,9 @@ def script():
 
 
 def build(**options):
-    settings = dict(image_size=64, encoder_channels=(8, 8), plane_channels=4, width=16, modulation_channels=6, lattice=(8, 8, 4),
-                    token_channels=8, speech_width=16, coarse_samples=4, fine_samples=4, feature_channels=6, super_resolution_channels=(8, 8))
+    settings = dict(image_size=64, encoder_channels=(8, 8), plane_channels=4, width=16, modulation_channels=6,
+                    lattice=(8, 8, 4), token_channels=8, speech_width=16, coarse_samples=4, fine_samples=4,
+                    feature_channels=6, super_resolution_channels=(8, 8))
     return S3DNeRF(**(settings | options))
 
 
@@ -43,7 +44,8 @@ def test_twice_the_samples_cost_twice_the_decoder_and_the_same_lattice(script):
     few, many = (script.operations(build(coarse_samples=n, fine_samples=n))[1] for n in (4, 8))
     assert many["radiance"] == 2 * few["radiance"] and many["deformation"] == few["deformation"]
     few, many = (script.operations(build(coarse_samples=n, fine_samples=n, evaluation="point"))[1] for n in (4, 8))
-    assert many["fusion"] == 2 * few["fusion"] > 0 and 1.9 * few["deformation"] < many["deformation"] < 2 * few["deformation"]
+    assert many["fusion"] == 2 * few["fusion"] > 0
+    assert 1.9 * few["deformation"] < many["deformation"] < 2 * few["deformation"]  # the tokens are mixed once
 
 
 def test_look_ups_are_counted(script):

@@ -133,8 +133,8 @@ def test_parts_start_from_other_checkpoints(shards, tmp_path):
 
 
 def test_a_part_starts_from_a_bundle(shards, tmp_path):
-    last = checkpoint(fit("motion", shards, tmp_path, "--trainer.max_steps", "1", "--model.init_args.optimizer.init_args.lr", "0.0",
-                          "--model.init_args.model.init_args.token_channels", "48",
+    last = checkpoint(fit("motion", shards, tmp_path, "--trainer.max_steps", "1", "--model.init_args.optimizer.init_args.lr",
+                          "0.0", "--model.init_args.model.init_args.token_channels", "48",
                           "--model.init_args.init_from", '{"speech": "one-shot-256"}'))
     given, bundle = torch.load(last, weights_only=False)["state_dict"], load_model("one-shot-256").speech.state_dict()
     assert all(torch.allclose(given[f"model.speech.{name}"], value, atol=1e-6) for name, value in bundle.items())
