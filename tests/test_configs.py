@@ -23,9 +23,9 @@ FEW = [*SMALL, *(word for name in ("coarse_samples", "fine_samples")
                  for word in (f"--model.init_args.model.init_args.{name}", "4"))]
 
 
-def system(*overlays, options=()):
+def system(*overlays, options=(), experiment="one_shot"):
     """What the command line would train."""
-    words = [word for name in ("one_shot", *overlays) for word in ("--config", str(CONFIGS / f"{name}.yaml"))]
+    words = [word for name in (experiment, *overlays) for word in ("--config", str(CONFIGS / f"{name}.yaml"))]
     torch.manual_seed(0)
     return lightning([*words, *options], run=False).model
 
@@ -103,6 +103,12 @@ def test_presets_are_built_by_the_command_line_at_their_size(name, millions):
     assert millions[0] < sum(p.numel() for p in model.parameters()) / 1e6 < millions[1]
     assert all(list(model.arguments[key]) == value if isinstance(value, list) else model.arguments[key] == value
                for key, value in arguments(f"overlays/{name}").items())
+
+
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_our_presets_are_taught_on_landmarks_too(name):
+    alike = [system(f"overlays/{name}", experiment=experiment).model.arguments for experiment in ("motion", "one_shot")]
+    assert alike[0] == alike[1]
 
 
 def test_the_paper_s_model_has_its_planes_and_nothing_of_ours():
