@@ -21,12 +21,18 @@ PARTS = {"encoder": "appearance encoder", "fusion": "slot fusion", "speech": "sp
          "deformation": "deformation field", "mesh_motion": "landmarks", "radiance": "decoder", "super_resolution": "super-resolution"}
 
 
-def corners(number):
-    """Counts a look-up: a multiplication and an addition for every channel and corner of the cell around a place."""
-    return lambda *shapes, out_shape, **_: 2 * number * out_shape.numel()
+def looked_up(_values, places, mode, *_, out_shape, **__):
+    """Counts a look-up: a multiplication and an addition for every channel and neighbour of a place; mode 0 is linear, 1 takes
+    the nearest, 2 is cubic."""
+    return 2 * out_shape.numel() * (2, 1, 4)[mode] ** places[-1]
 
 
-LOOK_UPS = {ATEN.grid_sampler_2d: corners(4), ATEN.grid_sampler_3d: corners(8), ATEN.upsample_bilinear2d: corners(4)}
+def resized(*_, out_shape, **__):
+    """The same for a picture that is resized."""
+    return 2 * out_shape.numel() * 4
+
+
+LOOK_UPS = {ATEN.grid_sampler_2d: looked_up, ATEN.grid_sampler_3d: looked_up, ATEN.upsample_bilinear2d: resized}
 
 
 def count(model, function):

@@ -48,11 +48,11 @@ def test_twice_the_samples_cost_twice_the_decoder_and_the_same_lattice(script):
     assert 1.9 * few["deformation"] < many["deformation"] < 2 * few["deformation"]  # the tokens are mixed once
 
 
-def test_look_ups_are_counted(script):
-    image, places = torch.zeros(1, 5, 8, 8), torch.zeros(1, 3, 4, 2)
-    model = torch.nn.Identity()
-    _, found = script.count(model, lambda: torch.nn.functional.grid_sample(image, places, align_corners=False))
-    assert found["all"] == 5 * 3 * 4 * 4 * 2
+@pytest.mark.parametrize("mode, sides, neighbours", [("bilinear", 2, 4), ("bicubic", 2, 16), ("bilinear", 3, 8)])
+def test_look_ups_are_counted(script, mode, sides, neighbours):
+    image, places = torch.zeros(1, 5, *[8] * sides), torch.zeros(1, *[3] * sides, sides)
+    look = lambda: torch.nn.functional.grid_sample(image, places, mode=mode, align_corners=False)
+    assert script.count(torch.nn.Identity(), look)[1]["all"] == 5 * 3 ** sides * neighbours * 2
 
 
 def test_the_table_names_every_part_and_its_sum(script):
