@@ -34,6 +34,8 @@ from s3dnerf.types import Motion
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 VARIANTS = ("full", "no_deformation", "naive_deformation", "concatenation", "no_lip_sync", "modulation_only",
             "deformation_only", "single_scale", "no_importance", "no_super_resolution", "landmarks")
+EMPTY = 0.05
+"""mean opacity below which training has lost the head, and the figures are the still photo's"""
 WINDOW = 56 / 128
 """side of a rendered window that holds the lips, in sides of the frame"""
 FIGURES = {"ssim": "SSIM", "lpips": "LPIPS", "f_lmd": "F-LMD", "m_lmd": "M-LMD", "mouth_corr": "mouth corr.",
@@ -153,10 +155,12 @@ def measure(model, clips, truths, judge, lpips):
         code = model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
         by_speech = model.drive(clip.speech)
         by_speech = Motion(torch.cat([by_speech.code[..., :-1], code[..., -1:]], -1), by_speech.tokens)
-        picture = lambda motion: model.render(appearance, motion, clip.cameras).image[0].clamp(0, 1)
-        figures = frame_figures(picture(by_speech), clip, truth, judge, lpips)
-        by_lips = mouth_figures(landmarks(picture(model.drive_face(code)))[0], truth)
-        rows.append({"clip": clip.keys[0]} | figures | {f"lips_{name}": by_lips[name] for name in ("m_lmd", "mouth_corr")})
+        picture = lambda rendering: rendering.image[0].clamp(0, 1)
+        rendering = model.render(appearance, by_speech, clip.cameras)
+        figures = frame_figures(picture(rendering), clip, truth, judge, lpips)
+        by_lips = picture(model.render(appearance, model.drive_face(code), clip.cameras))
+        by_lips = mouth_figures(landmarks(by_lips)[0], truth)
+        rows.append({"clip": clip.keys[0], "opacity": rendering.opacity.mean().item()} | figures | {f"lips_{name}": by_lips[name] for name in ("m_lmd", "mouth_corr")})
     return rows
 
 
@@ -208,7 +212,8 @@ def write_table(results, output, judged_by, settings):
                 and differs(rows, results["full"], name) else ""
             absent = "" if name.startswith("lips") and variant in ("recording", "still photo") else "missing"
             cells.append(absent if mean is None else f"{mean:.3f} ± {half:.3f}{mark}")
-        lines.append(f"| {variant.replace('_', ' ')} | {' | '.join(cells)} |")
+        empty = "opacity" in rows[0] and interval([row["opacity"] for row in rows])[0] < EMPTY
+        lines.append(f"| {variant.replace('_', ' ')}{' (empty)' if empty else ''} | {' | '.join(cells)} |")
         records.append(record)
     (output / "ablations.md").write_text("\n".join([*settings, "", *lines, ""]))
     with (output / "ablations.csv").open("w", newline="") as file:

@@ -150,6 +150,10 @@ def test_what_is_missing_says_so_and_differences_are_marked(script, tmp_path, mo
     script.write_table({"full": rows(0), "other": rows(0.1)}, tmp_path, "missing", ["how"])
     lines = (tmp_path / "ablations.md").read_text().splitlines()
     assert lines[0] == "how" and "*" in lines[-1] and "*" not in lines[-2] and "missing" in lines[-1]
+    script.write_table({"full": [row | {"opacity": 0.4} for row in rows(0)], "lost": [row | {"opacity": 0.01} for row in rows(1)]},
+                       tmp_path, "missing", [])
+    lines = (tmp_path / "ablations.md").read_text().splitlines()
+    assert "lost (empty)" in lines[-1] and "empty" not in lines[-2]
     mean, half = script.interval([1.0, None, 3.0])
     assert mean == 2 and half == pytest.approx(1.96) and script.interval([None]) == (None, None)
 
