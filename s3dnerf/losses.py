@@ -18,6 +18,7 @@ class Objective:
 
     Args:
         photometric: L1 of the final frames, the mouth weighed `lips` times.
+        squared: squared error of the final frames and of the volume-rendered colour of both passes (the paper's term).
         edges: L1 of the finite differences of the final frames, weighed the same way.
         raw: L1 of the volume-rendered colour, fine and coarse pass.
         warped: L1 of the looked-up photo outside the mouth.
@@ -34,6 +35,7 @@ class Objective:
     """
 
     photometric: float = 1.0
+    squared: float = 0.0
     edges: float = 1.0
     raw: float = 0.3
     warped: float = 0.3
@@ -119,6 +121,8 @@ def rendering_terms(rendering: Rendering, clip: Clip, window: Window, objective:
                                       align_corners=False).unflatten(0, clip.head.shape[:2]), window), *small)
     terms = {
         "photometric": lambda: weighted((rendering.image - frames).abs(), weights),
+        "squared": lambda: weighted((rendering.image - frames) ** 2, weights) + weighted(
+            (rendering.raw - small_frames) ** 2 + (rendering.coarse - small_frames) ** 2, small_weights),
         "edges": lambda: edge_error(rendering.image, frames, weights),
         "raw": lambda: weighted((rendering.raw - small_frames).abs() + (rendering.coarse - small_frames).abs(), small_weights),
         "warped": lambda: weighted((rendering.warped - frames).abs(), weights * (1 - mouth)),

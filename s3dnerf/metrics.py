@@ -35,3 +35,38 @@ def auc(right: Tensor, wrong: Tensor) -> Tensor:
     below = torch.searchsorted(ordered, right, right=False)
     equal = torch.searchsorted(ordered, right, right=True) - below
     return ((below + equal / 2.0) / len(wrong)).float().mean()
+
+
+def ssim(image: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity of frames [N, 3, H, W] in [0, 1], mean over all (Wang et al. 2004, Gaussian window of 11)."""
+    from kornia.metrics import ssim as similarity
+
+    return similarity(image, target, window_size=11, max_val=1.0).mean()
+
+
+def sharpness(images: Tensor, weights: Tensor) -> Tensor:
+    """Energy [*] of the Laplacian of the luma of images [*, 3, H, W], mean under `weights` [*, 1, H, W]; to be divided by
+    the recording's."""
+    luma = (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(-3)
+    inner = luma[..., 1:-1, 1:-1]
+    around = luma[..., :-2, 1:-1] + luma[..., 2:, 1:-1] + luma[..., 1:-1, :-2] + luma[..., 1:-1, 2:]
+    weights = weights[..., 0, 1:-1, 1:-1]
+    return ((around - 4 * inner) ** 2 * weights).sum((-1, -2)) / weights.sum((-1, -2)).clamp_min(1e-6)
+
+
+def landmark_distance(found: Tensor, truth: Tensor, eyes: Tensor) -> Tensor:
+    """Mean distance [*] of landmarks [*, N, 2] to the true ones, percent of the eye distance [*]; nothing is centred (F-LMD
+    with all 68 landmarks, M-LMD with the mouth's 20)."""
+    return 100 * (found - truth).norm(dim=-1).mean(-1) / eyes
+
+
+def sync_margin(cosine: Tensor, most: int = 7) -> Tensor:
+    """By how much lips match the sound of their own time better than that of a typical other time.
+
+    `cosine` [W, W] of every lips (row) and sound (column) of a clip: its mean at no shift, minus the median over the shifts
+    of up to `most` windows either way. Lips that do not follow the sound score 0 on average (LSE-C takes the best shift in
+    place of the true one, and does not).
+    """
+    most = min(most, len(cosine) - 1)
+    means = torch.stack([cosine.diagonal(shift).mean() for shift in range(-most, most + 1)])
+    return means[most] - means.median()

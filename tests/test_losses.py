@@ -60,6 +60,17 @@ def test_each_term_notices_its_part_and_only_what_has_weight_is_computed(clip, n
     assert name not in rendering_terms(bad, clip, whole(), dataclasses.replace(Objective(), **{name: 0.0}))
 
 
+def test_the_squared_term_is_the_mean_square_of_frames_and_of_both_passes(clip):
+    nothing = {field.name: 0.0 for field in dataclasses.fields(Objective)}
+    objective = Objective(**nothing | {"squared": 1.0, "lips": 1.0})
+    rendering = perfect(clip)
+    worse = dataclasses.replace(rendering, image=rendering.image + 0.1, raw=rendering.raw + 0.2,
+                                coarse=rendering.coarse - 0.3)
+    assert rendering_terms(rendering, clip, whole(), objective)["squared"] < 1e-6
+    terms = rendering_terms(worse, clip, whole(), objective)
+    assert set(terms) == {"squared"} and terms["squared"].item() == pytest.approx(0.01 + 0.04 + 0.09, rel=1e-3)
+
+
 def test_crop_cuts_each_row_at_its_own_corner():
     images = torch.arange(2 * 8 * 8.0).reshape(2, 1, 1, 8, 8)
     window = Window(torch.tensor([1.0, 4.0]), torch.tensor([2.0, 0.0]), 4, 4)

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from s3dnerf.metrics import auc, correlation, psnr, spread_ratio
+from s3dnerf.metrics import (auc, correlation, landmark_distance, psnr, sharpness, spread_ratio, ssim,
+                             sync_margin)
 
 
 def test_psnr_against_scikit_image_frame_by_frame():
@@ -33,3 +34,44 @@ def test_auc_against_counting_pairs():
     right, wrong = torch.tensor([0.9, 0.5, 0.5]), torch.tensor([0.1, 0.5, 0.7, 0.2])
     pairs = [(1.0 if r > w else 0.5 if r == w else 0.0) for r in right for w in wrong]
     assert auc(right, wrong).item() == pytest.approx(np.mean(pairs))
+
+
+def test_ssim_against_scikit_image_away_from_the_border():
+    reference = pytest.importorskip("skimage.metrics").structural_similarity
+    torch.manual_seed(0)
+    a = torch.nn.functional.interpolate(torch.rand(2, 3, 12, 12), size=48, mode="bicubic").clamp(0, 1)
+    b = (a + 0.1 * torch.randn_like(a)).clamp(0, 1)
+    maps = [reference(x.numpy(), y.numpy(), data_range=1, channel_axis=0, gaussian_weights=True, sigma=1.5,
+                      use_sample_covariance=False, full=True)[1] for x, y in zip(a, b)]
+    assert ssim(a, b).item() == pytest.approx(np.mean(maps), abs=0.01)
+    assert ssim(a, a).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_sharpness_is_the_energy_of_the_laplacian_where_it_is_asked_for():
+    scipy = pytest.importorskip("scipy.ndimage")
+    torch.manual_seed(0)
+    image = torch.rand(2, 3, 16, 16)
+    luma = (image[1] * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0).numpy()
+    expected = (scipy.laplace(luma)[1:-1, 1:-1] ** 2).mean()
+    assert sharpness(image, torch.ones(2, 1, 16, 16))[1].item() == pytest.approx(expected, rel=1e-4)
+    blurred = image.clone()
+    blurred[..., :8] = 0.5
+    left = torch.zeros(2, 1, 16, 16)
+    left[..., :7] = 1
+    assert sharpness(blurred, left).max() == 0 and sharpness(blurred, 1 - left).min() > 0
+
+
+def test_landmark_distance_is_in_percent_of_the_eye_distance():
+    truth = torch.randn(3, 20, 2)
+    assert torch.allclose(landmark_distance(truth + torch.tensor([3.0, 4.0]), truth, torch.tensor([50.0, 100, 200])),
+                          torch.tensor([10.0, 5, 2.5]), atol=1e-4)
+
+
+def test_sync_margin_prefers_the_own_time_and_is_zero_for_lips_that_follow_nothing():
+    torch.manual_seed(0)
+    sound = torch.nn.functional.normalize(torch.randn(30, 16), dim=-1)
+    assert sync_margin(sound @ sound.T) > 0.8
+    assert sync_margin(sound.roll(3, 0) @ sound.T) < 0.1
+    still = sound[:1].expand(30, -1)
+    assert torch.stack([sync_margin(still @ torch.nn.functional.normalize(torch.randn(30, 16), dim=-1).T)
+                        for _ in range(200)]).mean().abs() < 0.02

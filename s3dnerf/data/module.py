@@ -51,6 +51,8 @@ class ClipDataModule(pl.LightningDataModule):
         speech_field: shard field of the speech features, "mel" or "aud".
         people: "all", or "even" or "odd": train on the half of the people whose name has such a hash, the same whatever
             other people there are. Models that are to be judged by each other share nobody that way.
+        size: side of the photo and the frames, pixels, a multiple of 4; None takes them as the shards have them, and larger
+            than that they cannot be.
         workers: loader processes.
         shuffle: clips that are held in memory to draw from.
         seed: of the draws.
@@ -59,7 +61,7 @@ class ClipDataModule(pl.LightningDataModule):
     def __init__(self, train: Optional[str] = None, val: Optional[str] = None, frames: int = 4, spacing: int = 8,
                  batch_size: int = 4, steps_per_epoch: int = 250, val_clips: Optional[int] = 16, val_frames: int = 12,
                  images: str = "all", hard_pairs: float = 0.5, blinks: float = 0.3, jitter: float = 0.2, speech_field: str = "mel",
-                 people: str = "all", workers: int = 1, shuffle: int = 200, seed: int = 0):
+                 people: str = "all", size: Optional[int] = None, workers: int = 1, shuffle: int = 200, seed: int = 0):
         super().__init__()
         if images not in ("all", "photo", "none"):
             raise DatasetError(f"found images={images!r}; expected all, photo or none")
@@ -69,9 +71,9 @@ class ClipDataModule(pl.LightningDataModule):
         self.people = people
         self.val_clips, self.workers, self.shuffle, self.seed = val_clips, workers, shuffle, seed
         self.training = partial(make_examples, frames=frames, spacing=spacing, images=images, hard_pairs=hard_pairs,
-                                blinks=blinks, jitter=jitter, speech_field=speech_field)
+                                blinks=blinks, jitter=jitter, speech_field=speech_field, size=size)
         self.validation = partial(make_validation_example, frames=val_frames or frames, even=val_frames > 0, images=images,
-                                  speech_field=speech_field)
+                                  speech_field=speech_field, size=size)
 
     def train_dataloader(self):
         import webdataset as wds
@@ -161,7 +163,8 @@ def shard_paths(folder: Optional[str]) -> list[str]:
 
 
 def make_examples(sample: dict, people: dict[str, np.ndarray], draw: random.Random, *, frames: int, spacing: int,
-                  images: str, hard_pairs: float, blinks: float, jitter: float, speech_field: str) -> Iterator[Clip]:
+                  images: str, hard_pairs: float, blinks: float, jitter: float, speech_field: str,
+                  size: Optional[int] = None) -> Iterator[Clip]:
     """Training examples of one shard sample: a photo and `frames` frames in order, drawn at random."""
     total = json.loads(sample["json"])["n_frames"]
     mesh = torch.from_numpy(read_array(sample["mesh.npy"]))
@@ -177,28 +180,37 @@ def make_examples(sample: dict, people: dict[str, np.ndarray], draw: random.Rand
             photo = int(draw.choice(np.argsort(extent)[: max(1, total // 4)]))
             start = max(draw.sample(starts, min(tries, len(starts))), key=lambda s: extent[s:s + frames * step:step].max())
         chosen = [start + step * i for i in range(frames)]
-        clip = make_clip(sample, people, chosen, photo, images, speech_field)
+        clip = make_clip(sample, people, chosen, photo, images, speech_field, size)
         yield jitter_colours(clip, jitter, draw) if jitter and images == "all" else clip
 
 
 def make_validation_example(sample: dict, people: dict[str, np.ndarray], *, frames: int, images: str,
-                            speech_field: str, even: bool = True) -> Clip:
+                            speech_field: str, even: bool = True, size: Optional[int] = None) -> Clip:
     """The first frame as the photo, and `frames` frames spread evenly over the clip, or its first ones."""
     total = json.loads(sample["json"])["n_frames"]
     chosen = [int(x) for x in np.linspace(0, total - 1, frames).round()] if even else list(range(min(frames, total)))
-    return make_clip(sample, people, chosen, 0, images, speech_field)
+    return make_clip(sample, people, chosen, 0, images, speech_field, size)
 
 
 def make_clip(sample: dict, people: dict[str, np.ndarray], chosen: list[int], photo: int, images: str,
-              speech_field: str) -> Clip:
-    """The record of one example [no batch size] from a shard sample; decodes only the frames that it needs."""
+              speech_field: str, size: Optional[int] = None) -> Clip:
+    """The record of one example [no batch size] from a shard sample; decodes only the frames that it needs.
+
+    DatasetError if a `size` is larger than the shards'.
+    """
     wanted = {"all": chosen + [photo], "photo": [photo], "none": []}[images]
     tracked = decode_sample(sample, frames=wanted)
     pictures = torch.from_numpy(tracked.frames).permute(0, 3, 1, 2).float() / 255
-    size = tracked.info["size"]
+    masks = torch.from_numpy(tracked.masks).float()
+    stored, size = tracked.info["size"], size or tracked.info["size"]
+    if size > stored:
+        raise DatasetError(f"clip {tracked.key}: found frames of {stored} pixels; expected {size} or more: prepare the "
+                           f"videos with --size {size}, or ask for smaller frames (data.size, image_size)")
+    if size < stored:
+        pictures = F.interpolate(pictures, size=(size, size), mode="area") if wanted else pictures
+        masks = F.interpolate(masks, size=(size // 4, size // 4), mode="area")
     cameras = read_cameras(tracked.cameras, size)
     mesh = torch.from_numpy(tracked.mesh)
-    masks = torch.from_numpy(tracked.masks).float()
     none = torch.zeros(0, 3, 0, 0)
     shown = torch.stack([masks[photo, 0], masks[photo, :2].amax(0)])[None]
     head, person = F.interpolate(shown, size=(size, size), mode="bilinear", align_corners=False)[0, :, None]

@@ -13,7 +13,7 @@ from s3dnerf.face import FaceCode
 from s3dnerf.geometry import HEAD_BACK, HEAD_FRONT, cast_rays, pixel_grid, project
 from s3dnerf.networks.appearance import HierarchicalAppearanceEncoder
 from s3dnerf.networks.deformation import CrossModalDeformationField, Deformation
-from s3dnerf.networks.mesh_motion import MeshFlow, MeshMotion
+from s3dnerf.networks.mesh_motion import MeshFlow, MeshMotion, NoMeshMotion
 from s3dnerf.networks.radiance import HEAD_CENTRE, HEAD_RADII, RadianceField
 from s3dnerf.networks.speech import TOKENS, SpeechEncoder
 from s3dnerf.networks.speech_features import MelFeatures, TransformerFeatures
@@ -69,20 +69,28 @@ class S3DNeRF(nn.Module):
         backbone: timm model for the encoder's features; None is the built-in net.
         backbone_weights: file of weights for the backbone.
         plane_channels: channels of each plane.
-        width: channels of the deformation field and the decoder.
+        plane_stride: pixels of the photo per cell of the finest tri-plane, 2 or 4.
+        fused_channels: size of the vector into which a point's features are fused for the deformation field.
+        width: channels of the deformation field, and of the decoder.
+        decoder_width: channels of the decoder where they are not `width`.
         heads: attention heads.
         modulation_channels: channels of the feature modulation.
         lattice: points along x, y, z of the lattice that carries the deformation.
         evaluation: "lattice", or "point" to evaluate the deformation at every sample (the paper's way, slow).
-        mode: "both", "deform" or "modulate".
+        mode: "both", "deform", "modulate" or "none".
         attention: False replaces cross attention by plain concatenation.
+        cross_modal: False hides the photo from the deformation field.
+        mesh_motion: landmarks carry the face; False leaves all motion to the deformation field, as in the paper.
         token_channels: size of a speech token.
+        speech_width: channels of the speech encoder.
         coarse_samples: points per ray of the first pass.
         fine_samples: points per ray added by the second.
         importance: place the second pass by the first one's weights.
         feature_channels: rendered channels, the first three are colour.
-        super_resolution_channels: channels at a quarter and at half of the output's resolution; None leaves the
-            super-resolution head out.
+        super_resolution_channels: channels at a quarter and at half of the output's resolution, and, where there is a third
+            number, at all of it; None leaves the super-resolution head out.
+        warp: look the photo's pixels up at the rendered source coordinate; False takes the rendered colour over the photo in
+            their place, as in the paper.
         stride: pixels of the frame per ray.
         speech: "mel", or hub name or folder of a wav2vec2 / HuBERT encoder.
         mouth_gain: factor on the lip code regressed from speech, which undoes its regression to the mean.
@@ -90,29 +98,32 @@ class S3DNeRF(nn.Module):
 
     def __init__(self, image_size: int = 256, encoder_channels: Sequence[int] = (24, 48, 64, 96), encoder_blocks: int = 1,
                  backbone: Optional[str] = None, backbone_weights: Optional[str] = None, plane_channels: int = 12,
-                 width: int = 48, heads: int = 2, modulation_channels: int = 24,
-                 lattice: tuple[int, int, int] = (18, 20, 8), evaluation: str = "lattice", mode: str = "both",
-                 attention: bool = True, token_channels: int = 48, coarse_samples: int = 8, fine_samples: int = 8,
-                 importance: bool = True, feature_channels: int = 16,
-                 super_resolution_channels: Optional[tuple[int, int]] = (48, 32), stride: int = 4, speech: str = "mel",
-                 mouth_gain: float = 1.0):
+                 plane_stride: int = 4, fused_channels: int = 32, width: int = 48, decoder_width: Optional[int] = None,
+                 heads: int = 2, modulation_channels: int = 24, lattice: tuple[int, int, int] = (18, 20, 8),
+                 evaluation: str = "lattice", mode: str = "both", attention: bool = True, cross_modal: bool = True,
+                 mesh_motion: bool = True, token_channels: int = 48, speech_width: int = 128, coarse_samples: int = 8,
+                 fine_samples: int = 8, importance: bool = True, feature_channels: int = 16,
+                 super_resolution_channels: Optional[tuple[int, ...]] = (48, 32), warp: bool = True, stride: int = 4,
+                 speech: str = "mel", mouth_gain: float = 1.0):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if evaluation not in ("lattice", "point"):
             raise ValueError(f"found evaluation={evaluation!r}; expected lattice or point")
         self.arguments = self_arguments
         self.image_size, self.stride, self.evaluation, self.mouth_gain = image_size, stride, evaluation, mouth_gain
+        self.warp = warp
         scales = len(encoder_channels)
         self.face_code = FaceCode()
         self.encoder = HierarchicalAppearanceEncoder(encoder_channels, plane_channels, encoder_blocks, backbone,
-                                                     backbone_weights)
-        self.fusion = SlotFusion(plane_channels, 32, scales=scales)
-        self.speech = SpeechEncoder(self.features.channels, token_channels=token_channels, code_size=FaceCode.size - 1)
+                                                     backbone_weights, plane_stride)
+        self.fusion = SlotFusion(plane_channels, fused_channels, scales=scales)
+        self.speech = SpeechEncoder(self.features.channels, speech_width, token_channels, FaceCode.size - 1)
         self.no_speech = nn.Parameter(torch.randn(TOKENS, token_channels) * 0.1)
-        self.deformation = CrossModalDeformationField(32, token_channels, FaceCode.size, width, heads, modulation_channels,
-                                                      lattice, mode=mode, attention=attention)
-        self.mesh_motion = MeshMotion()
-        self.radiance = RadianceField(scales * plane_channels, modulation_channels, width, feature_channels)
+        self.deformation = CrossModalDeformationField(fused_channels, token_channels, FaceCode.size, width, heads,
+                                                      modulation_channels, lattice, mode=mode, attention=attention,
+                                                      cross_modal=cross_modal)
+        self.mesh_motion = MeshMotion() if mesh_motion else NoMeshMotion()
+        self.radiance = RadianceField(scales * plane_channels, modulation_channels, decoder_width or width, feature_channels)
         self.renderer = CoarseToFineRenderer(coarse_samples, fine_samples, importance)
         self.super_resolution = None
         if super_resolution_channels is not None:
@@ -232,9 +243,13 @@ class S3DNeRF(nn.Module):
         detail, inside = self._sharpen(portrait, fine, surface, window, (height, width))
         cover = resize(opacity, window.height, window.width)
         places = large + resize(source - small, window.height, window.width) + detail * cover
-        warped = look_up(photo, places, "bicubic")
         features = image(fine.features) * fade
         raw = features[:, :3] + (1 - opacity) * behind
+        if self.warp:
+            warped = look_up(photo, places, "bicubic")
+        else:
+            own = look_up(photo, large)
+            warped = own + (resize(features[:, :3], window.height, window.width) - cover * own) * border_fade(large)
         inside = inside * cover
         painted = inside * (1 - surface.flow.shown.flatten(0, 1)[..., None, None])
         base = self._with_inside(warped, painted, features[:, -3:], image(fine.inside) * fade)

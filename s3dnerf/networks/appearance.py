@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3dnerf.errors import InputError
+
 
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions beside an identity; no normalisation, which would wash identity out of the features."""
@@ -24,7 +26,7 @@ class HierarchicalAppearanceEncoder(nn.Module):
     """A feature pyramid over the masked source face; every level becomes a tri-plane (S3D-NeRF, appearance encoder).
 
     The planes lie in the frame of the source camera, so the xy plane of each scale is aligned with the photo's pixels.
-    Scale i has planes of H / 2^(i+2) pixels.
+    Scale i has planes of H / (stride * 2^i) pixels.
 
     Args:
         channels: width of each of the scales, finest first.
@@ -33,16 +35,22 @@ class HierarchicalAppearanceEncoder(nn.Module):
         backbone: name of a timm model to take the pyramid's features from, in place of the built-in convolutions.
             It must offer `features_only` with one level per scale at strides 4, 8, 16, ...
         backbone_weights: file of weights for the backbone (a timm checkpoint or safetensors); None starts at random.
+        stride: pixels of the photo per cell of the finest plane: 4, or 2 without a backbone.
+
+    Raises:
+        InputError: for another stride.
     """
 
     def __init__(self, channels: Sequence[int] = (24, 48, 64, 96), plane_channels: int = 12, blocks: int = 1,
-                 backbone: str | None = None, backbone_weights: str | None = None):
+                 backbone: str | None = None, backbone_weights: str | None = None, stride: int = 4):
         super().__init__()
+        if stride not in ((4,) if backbone else (2, 4)):
+            raise InputError(f"found stride={stride} for the tri-planes; expected 4, or 2 where there is no backbone")
         channels = tuple(channels)
         self.plane_channels = plane_channels
         self.backbone = _timm_backbone(backbone, backbone_weights, len(channels)) if backbone else None
         if self.backbone is None:
-            self.stem = nn.Conv2d(6 * 4, channels[0], 3, 2, 1)
+            self.stem = nn.Conv2d(6 * 4, channels[0], 3, stride // 2, 1)
             self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(channels, channels[1:]))
         else:
             widths = self.backbone.feature_info.channels()
@@ -52,7 +60,7 @@ class HierarchicalAppearanceEncoder(nn.Module):
         self.planes = nn.ModuleList(nn.Sequential(nn.SiLU(), nn.Conv2d(c, 3 * plane_channels, 3, padding=1)) for c in channels)
 
     def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Tri-planes [B, 3, C, H / 2^(i+2), ...] of photos [B, 3, H, W] with masks [B, 1, H, W]."""
+        """Tri-planes [B, 3, C, H / (stride * 2^i), ...] of photos [B, 3, H, W] with masks [B, 1, H, W]."""
         levels = [refine(level) for refine, level in zip(self.refine, self._pyramid(image * mask, mask))]
         top = levels[-1]
         merged = [top]

@@ -50,17 +50,20 @@ class CrossModalDeformationField(nn.Module):
         modulation_channels: size of the feature modulation.
         lattice: points along x, y, z of the lattice on which the field is evaluated.
         reach: largest offset, head units.
-        mode: "both", or only "deform" or "modulate" (ablations; "deform" is the paper's).
-        attention: False replaces cross attention by the mean of the tokens (the paper's feature-concatenation ablation).
+        mode: "both"; "deform" (the paper's) or "modulate" alone; "none" lets speech reach nothing (ablations).
+        attention: False replaces cross attention by one layer over place, features and mean token side by side, and the
+            region score by 1 (the paper's feature-concatenation ablation).
+        cross_modal: False hides the photo, its features and its code, from the field; without attention, what is left is
+            place and speech (the paper's naive deformation).
     """
 
     def __init__(self, feature_channels: int = 32, token_channels: int = 48, code_size: int = 13, width: int = 48,
                  heads: int = 2, modulation_channels: int = 24, lattice: tuple[int, int, int] = (18, 20, 8),
-                 reach: float = 0.4, mode: str = "both", attention: bool = True):
+                 reach: float = 0.4, mode: str = "both", attention: bool = True, cross_modal: bool = True):
         super().__init__()
-        if mode not in ("both", "deform", "modulate"):
-            raise ValueError(f"found mode={mode!r}; expected both, deform or modulate")
-        self.mode, self.heads, self.reach, self.attention = mode, heads, reach, attention
+        if mode not in ("both", "deform", "modulate", "none"):
+            raise ValueError(f"found mode={mode!r}; expected both, deform, modulate or none")
+        self.mode, self.heads, self.reach, self.attention, self.cross_modal = mode, heads, reach, attention, cross_modal
         self.lattice_size = tuple(lattice)
         self.modulation_channels = modulation_channels
         encoded = 3 + 6 * OCTAVES
@@ -91,6 +94,8 @@ class CrossModalDeformationField(nn.Module):
         unit = to_face_box(points)
         place = positional_encoding(unit, OCTAVES)
         batch, frames = motion.code.shape[:2]
+        if not self.cross_modal:
+            features, source_code = torch.zeros_like(features), torch.zeros_like(source_code)
         attended, region = self._attend(torch.cat([features, place.expand(*features.shape[:3], -1)], -1), motion)
         codes = torch.cat([motion.code, source_code[:, None].expand(-1, frames, -1)], -1)
         summary = self.global_code(codes)[:, :, None].expand(-1, -1, points.shape[2], -1)
@@ -100,7 +105,7 @@ class CrossModalDeformationField(nn.Module):
         third = F.silu(self.down[2](second))
         wide = F.silu(self.up(torch.cat([third, second], -1)))
         offset, modulation = self.out(torch.cat([wide, first], -1)).split([3, self.modulation_channels], -1)
-        region = region * face_window(unit).expand(batch, frames, -1, -1)
+        region = region * face_window(unit).expand(batch, frames, -1, -1) * float(self.mode != "none")
         deform, modulate = float(self.mode != "modulate"), float(self.mode != "deform")
         return Deformation(torch.tanh(offset) * self.reach * region * deform, modulation * region * modulate, region)
 
@@ -110,8 +115,8 @@ class CrossModalDeformationField(nn.Module):
         code = motion.code[:, :, None].expand(-1, -1, count, -1)
         tokens = self.mix(torch.cat([code, motion.tokens], -1))
         if not self.attention:
-            mean = self.values(tokens.mean(2))[:, :, None].expand(-1, -1, queries.shape[2], -1)
-            return mean, torch.ones_like(mean[..., :1])
+            joined = self.query(queries) + self.values(tokens.mean(2))[:, :, None]  # a layer over both is the sum of two
+            return joined, torch.ones_like(joined[..., :1])
         tokens = torch.cat([tokens, self.null.expand(batch, frames, 1, -1)], 2)
         split = lambda x: x.unflatten(-1, (self.heads, -1)).transpose(2, 3)
         q, k, v = split(self.query(queries)), split(self.keys(tokens)), split(self.values(tokens))

@@ -89,6 +89,19 @@ class MeshMotion(nn.Module):
         return offset, torch.sigmoid(-read[..., 2:] / SOFTNESS - 1) * window
 
 
+class NoMeshMotion(nn.Module):
+    """Takes the place of `MeshMotion` where landmarks shall carry nothing: no offset, and no inside of the mouth."""
+
+    def forward(self, mesh: Tensor, source_code: Tensor, code: Tensor) -> MeshFlow:
+        """As in `MeshMotion`, of the smallest size."""
+        return MeshFlow(code.new_zeros(*code.shape[:2], 3, 1, 1), code.new_zeros(*code.shape[:2], 1))
+
+    @staticmethod
+    def read(flow: MeshFlow, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Zeros, shaped as in `MeshMotion`."""
+        return torch.zeros_like(points), torch.zeros_like(points[..., :1])
+
+
 def landmark_radii() -> np.ndarray:
     """[468 + 42] float32: how far each landmark's word carries, head units: the mean distance of its four nearest
     neighbours; the least for the skin of the lids (see `with_lids`), and half of it for the lower lids, which stay while

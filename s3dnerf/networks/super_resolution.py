@@ -12,22 +12,27 @@ class SuperResolution(nn.Module):
     """Adds what is missing to the base image: the photo warped by the rendered source coordinate, with the rendered inside
     of the mouth in place of the photo's.
 
-    It sees the rendered features, the base and the photo as it was, and works at a half and a quarter of the output's
-    resolution. It gets no speech: what moves must come through the field.
+    It sees the rendered features, the base and the photo as it was, and works at a quarter, at half and, if it is to, at the
+    whole of the output's resolution. It gets no speech: what moves must come through the field.
 
     Args:
         feature_channels: rendered feature channels.
         coarse_width: channels at a quarter of the resolution.
         fine_width: channels at half of it.
+        full_width: channels at all of it; None ends at half of it, with four pixels from every cell.
     """
 
-    def __init__(self, feature_channels: int = 16, coarse_width: int = 48, fine_width: int = 32):
+    def __init__(self, feature_channels: int = 16, coarse_width: int = 48, fine_width: int = 32,
+                 full_width: int | None = None):
         super().__init__()
         self.enter = nn.Conv2d(feature_channels + 3, coarse_width, 3, padding=1)
         self.coarse = ResidualBlock(coarse_width)
         self.join = nn.Conv2d(coarse_width + 3 * 12 + 3, fine_width, 3, padding=1)
         self.fine = ResidualBlock(fine_width)
-        self.leave = nn.Conv2d(fine_width, 12, 3, padding=1)
+        self.full = None
+        if full_width is not None:
+            self.full = nn.Sequential(nn.Conv2d(fine_width + 9, full_width, 3, padding=1), ResidualBlock(full_width))
+        self.leave = nn.Conv2d(full_width or fine_width, 3 if full_width else 12, 3, padding=1)
         nn.init.normal_(self.leave.weight, std=1e-3)
         nn.init.zeros_(self.leave.bias)
 
@@ -43,9 +48,12 @@ class SuperResolution(nn.Module):
         rendered = torch.cat([features, resize(inside, *features.shape[-2:]), opacity, motion], 1)
         x = self.coarse(self.enter(resize(rendered, height // 4, width // 4)))
         maps = [resize(x, height // 2, width // 2) for x in (inside, opacity, motion)]
-        pictures = F.pixel_unshuffle(torch.cat([base, photo, warped], 1), 2)
-        x = torch.cat([resize(F.silu(x), height // 2, width // 2), pictures, *maps], 1)
-        return F.pixel_shuffle(self.leave(F.silu(self.fine(self.join(x)))), 2)
+        pictures = torch.cat([base, photo, warped], 1)
+        x = torch.cat([resize(F.silu(x), height // 2, width // 2), F.pixel_unshuffle(pictures, 2), *maps], 1)
+        x = F.silu(self.fine(self.join(x)))
+        if self.full is None:
+            return F.pixel_shuffle(self.leave(x), 2)
+        return self.leave(F.silu(self.full(torch.cat([resize(x, height, width), pictures], 1))))
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:

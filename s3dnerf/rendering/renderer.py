@@ -40,7 +40,8 @@ class CoarseToFineRenderer(nn.Module):
         if self.importance:
             distances = importance_distances(samples, coarse.weights, self.fine_samples, self.training)
         else:
-            distances = stratified_samples(rays, self.fine_samples, self.training).middles
+            even = stratified_samples(rays, self.fine_samples, self.training)
+            distances = even.middles if self.training else even.starts  # their middles may be the first look's own
         more = field(points_on(rays, distances))
         merged, order = merge_samples(samples, distances)
         return coarse, composite(merged, reorder(found, more, order))

@@ -10,6 +10,7 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
 
 from s3dnerf.errors import CheckpointError
+from s3dnerf.models.hub import available_models, load_model
 
 
 class ModelSystem(pl.LightningModule):
@@ -20,8 +21,8 @@ class ModelSystem(pl.LightningModule):
         optimizer: called with the parameters that are to be trained.
         scheduler: called with the optimizer, stepped after every batch; None keeps the rate.
         train_only: names of the model's parts that are trained; None trains all.
-        init_from: checkpoint to start from for each part of the model: {"": all of it, "speech": that child alone}. Later
-            entries overrule earlier ones.
+        init_from: checkpoint or bundle to start from for each part of the model: {"": all of it, "speech": that child
+            alone}. Later entries overrule earlier ones.
     """
 
     def __init__(self, model: nn.Module, optimizer: OptimizerCallable, scheduler: Optional[LRSchedulerCallable],
@@ -70,11 +71,14 @@ class ModelSystem(pl.LightningModule):
 
 
 def load_part(model: nn.Module, part: str, path: str) -> None:
-    """Copies one child of the model, or with part "" all of it, from a training checkpoint."""
-    if not Path(path).is_file():
+    """Copies one child of the model, or with part "" all of it, from a training checkpoint or a bundle."""
+    if Path(path).is_file():
+        state, prefix = torch.load(path, map_location="cpu", weights_only=True)["state_dict"], "model."
+    elif path in available_models() or Path(path).is_dir():
+        state, prefix = load_model(path).state_dict(), ""
+    else:
         raise CheckpointError(f"no checkpoint {path}; train one first, or correct init_from")
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "model." + (part + "." if part else "")
+    prefix += part + "." if part else ""
     state = {name[len(prefix):]: value for name, value in state.items() if name.startswith(prefix)}
     target = model.get_submodule(part) if part else model
     if not state:

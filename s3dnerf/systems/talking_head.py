@@ -44,21 +44,22 @@ class TalkingHeadSystem(ModelSystem):
         window: side of a window, pixels; a multiple of 4.
         full_stride: pixels per ray in full frames.
         sync_warmup: steps over which the weight of the lip-sync term rises from 0.
+        speech_pixels: compare pixels in the steps that speech drives too, as the paper does.
     """
 
     def __init__(self, model: S3DNeRF, objective: Objective = Objective(), optimizer: OptimizerCallable = torch.optim.Adam,
                  scheduler: Optional[LRSchedulerCallable] = None, train_only: Optional[list[str]] = None,
                  init_from: Optional[dict[str, str]] = None, lip_sync: Optional[str] = None, face_share: float = 0.7,
                  lip_windows: float = 0.6, full_frames: float = 0.2, window: int = 80, full_stride: int = 8,
-                 sync_warmup: int = 100):
+                 sync_warmup: int = 100, speech_pixels: bool = False):
         super().__init__(model, optimizer, scheduler, train_only, init_from)
         self.save_hyperparameters()
-        if face_share < 1 and not (objective.offset or objective.lip_sync):
+        if face_share < 1 and not (objective.offset or objective.lip_sync or speech_pixels):
             raise InputError(f"found face_share {face_share} with neither objective.offset nor objective.lip_sync; steps "
                              "that speech drives need one of them: give it a weight, or set face_share to 1")
         self.objective, self.face_share = objective, face_share
         self.lip_windows, self.full_frames, self.window, self.full_stride = lip_windows, full_frames, window, full_stride
-        self.sync_warmup = sync_warmup
+        self.sync_warmup, self.speech_pixels = sync_warmup, speech_pixels
         self.expert = load_lip_sync(lip_sync).requires_grad_(False) if objective.lip_sync else None
         self.critic = PatchDiscriminator() if objective.adversarial or objective.features else None
 
@@ -68,7 +69,7 @@ class TalkingHeadSystem(ModelSystem):
         appearance = self.model.encode(clip.portrait)
         motion = self.drive(clip, by_face)
         rendering = self.model.render(appearance, motion, clip.cameras, window, stride)
-        terms = rendering_terms(rendering, clip, window, self.objective) if by_face else {}
+        terms = rendering_terms(rendering, clip, window, self.objective) if by_face or self.speech_pixels else {}
         if self.objective.wants("offset"):
             terms["offset"] = landmark_error(self.model, appearance, motion, clip)
         if self.objective.wants("deformation"):
@@ -76,7 +77,7 @@ class TalkingHeadSystem(ModelSystem):
         if self.expert is not None and on_lips and not by_face:
             ramp = min(1.0, (self.global_step + 1) / self.sync_warmup)
             terms["lip_sync"] = ramp * self.sync_error(rendering, clip, window)
-        if self.critic is not None and by_face:
+        if self.critic is not None and (by_face or self.speech_pixels):
             terms |= self.critic_terms(rendering.image, crop(clip.frames, window))
         total = self.objective.total(terms)
         self.log_terms("train", terms | {"total": total}, len(clip.keys))

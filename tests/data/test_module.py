@@ -144,3 +144,18 @@ def test_an_epoch_is_taken_up_where_it_was_left():
     begun = iter(rest)
     assert drawn(rest, 1) == [100], "whoever else looks in starts at the beginning"
     assert list(begun) == [104, 105] and list(rest) == list(whole)
+
+
+def test_smaller_frames_are_the_larger_ones_averaged_with_cameras_that_fit(shards):
+    whole, half = (next(iter(module(shards, size=size).train_dataloader())) for size in (None, 32))
+    assert half.frames.shape[-1] == half.portrait.image.shape[-1] == half.mouth.shape[-1] == 32 and half.head.shape[-1] == 8
+    mean = torch.nn.functional.avg_pool2d(whole.frames.flatten(0, 1), 2).unflatten(0, whole.frames.shape[:2])
+    assert torch.allclose(half.frames, mean, atol=1e-5)
+    pixels = [project(clip.mesh, clip.cameras)[0] for clip in (whole, half)]
+    assert torch.allclose(pixels[1], pixels[0] / 2, atol=1e-3)
+    assert next(iter(module(shards, size=32, images="none").train_dataloader())).portrait.image.numel() == 0
+
+
+def test_frames_larger_than_the_shards_are_refused(shards):
+    with pytest.raises(DatasetError, match="--size 96"):
+        next(iter(module(shards, size=96).train_dataloader()))

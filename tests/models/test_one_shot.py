@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from s3dnerf.errors import InputError
 from s3dnerf.face import metric_face
 from s3dnerf.geometry import cast_rays, frontal_camera, orbit
 from s3dnerf.models.one_shot import S3DNeRF, border_fade, look_up
@@ -239,3 +240,25 @@ def test_fine_detail_survives_half_a_pixel_of_motion():
     grid = torch.stack(torch.meshgrid(places, (torch.arange(32.0) + 0.5) * 2 / 32 - 1, indexing="xy"))[None]
     kept = {mode: look_up(wave, grid, mode)[..., 4:-4].std() / wave.std() for mode in ("bilinear", "bicubic")}
     assert kept["bilinear"] < 0.75 < 0.85 < kept["bicubic"]
+
+
+def test_planes_of_stride_two_are_twice_as_fine():
+    planes = build(plane_stride=2).encode(portraits()).planes
+    assert [plane.shape[-1] for plane in planes] == [SIZE // 2, SIZE // 4, SIZE // 8, SIZE // 16]
+    with pytest.raises(InputError, match="stride=8"):
+        build(plane_stride=8)
+
+
+def test_widths_of_their_own_reach_their_parts():
+    model = build(fused_channels=20, decoder_width=24, speech_width=40, super_resolution_channels=(8, 8, 4))
+    assert model.encode(portraits()).lattice.shape[-1] == 20 and model.radiance.hidden.out_features == 24
+    assert model.speech.code[2].out_features == 40 and model.super_resolution.full is not None
+    assert render(model).image.isfinite().all()
+
+
+def test_without_mesh_motion_landmarks_carry_nothing(model):
+    other = build(mesh_motion=False)
+    other.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith("mesh_motion")})
+    found = render(other)
+    assert found.inside.abs().max() == 0 and change(found, render(model)) > 1e-3
+    assert change(found, render(other, drive=motion(other, seed=5))) > 1e-4  # the field still moves it

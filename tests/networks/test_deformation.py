@@ -98,3 +98,31 @@ def test_rows_of_a_batch_do_not_touch_each_other(field):
     together = evaluate(field, points, drive)
     alone = evaluate(field, points[1:], drive[1:])
     assert torch.allclose(together.offset[1:], alone.offset, atol=1e-6)
+
+
+def test_without_attention_features_place_and_tokens_meet_in_one_layer(field):
+    field.attention = False
+    drive, points = motion(), torch.tensor(FACE_CENTRE) + 0.3 * torch.randn(2, 3, 10, 3)
+    plain, seen = evaluate(field, points, drive), evaluate(field, points, drive, torch.ones(2, 3, 10, 8))
+    for other in (seen, evaluate(field, points, motion())):
+        assert (plain.offset - other.offset).abs().max() > 1e-4
+    assert torch.equal(plain.region, face_window((points - torch.tensor(FACE_CENTRE)) / torch.tensor(FACE_HALF)))
+
+
+def test_a_field_that_is_not_cross_modal_sees_no_photo(field):
+    drive, points = motion(), torch.tensor(FACE_CENTRE) + 0.3 * torch.randn(2, 3, 10, 3)
+    look = lambda features, code: field(points, features, drive, code).offset
+    photos = (torch.randn(2, 3, 10, 8), torch.randn(2, 5)), (torch.randn(2, 3, 10, 8), torch.randn(2, 5))
+    assert (look(*photos[0]) - look(*photos[1])).abs().max() > 1e-4
+    field.cross_modal = False
+    assert torch.equal(look(*photos[0]), look(*photos[1]))
+    assert torch.equal(look(*photos[0]), look(torch.zeros(2, 3, 10, 8), torch.zeros(2, 5)))
+
+
+def test_mode_none_is_silent_and_unknown_modes_are_refused():
+    silent = CrossModalDeformationField(8, 16, 5, 16, 2, 6, (5, 5, 3), mode="none")
+    found = evaluate(silent, torch.tensor(FACE_CENTRE).expand(2, 3, 4, 3), motion())
+    assert not any(values.abs().max() for values in (found.offset, found.modulation, found.region))
+    found.offset.sum().backward()  # a step of training stays possible
+    with pytest.raises(ValueError, match="warp"):
+        CrossModalDeformationField(mode="warp")

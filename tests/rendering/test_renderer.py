@@ -87,3 +87,9 @@ def test_both_looks_carry_gradient_to_the_field():
     for colours in CoarseToFineRenderer(6, 6)(rays, field):
         gradient, = torch.autograd.grad(colours.opacity.sum(), scale, retain_graph=True)
         assert gradient.abs() > 0
+
+
+def test_an_even_second_look_falls_between_the_points_of_the_first():
+    _, fine = render(CoarseToFineRenderer(8, 8, importance=False), Ball())
+    steps = fine.samples.middles.diff(dim=-2)
+    assert torch.allclose(steps, steps.mean(-2, keepdim=True).expand_as(steps), rtol=1e-3)

@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from s3dnerf.cli import main
+from s3dnerf.models.hub import load_model
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem != "stages")
@@ -182,6 +183,14 @@ def test_parts_start_from_other_checkpoints(shards, tmp_path):
     same = [torch.equal(given[name], taken[name]) for name in taken if name.startswith("model.speech.")]
     other = [torch.equal(given[name], taken[name]) for name in taken if name.startswith("model.encoder.") and "weight" in name]
     assert all(same) and not any(other)
+
+
+def test_a_part_starts_from_a_bundle(shards, tmp_path):
+    last = checkpoint(fit("motion", shards, tmp_path, "--trainer.max_steps", "1", "--model.init_args.optimizer.init_args.lr",
+                          "0.0", "--model.init_args.model.init_args.token_channels", "48",
+                          "--model.init_args.init_from", '{"speech": "one-shot-256"}'))
+    given, bundle = torch.load(last, weights_only=False)["state_dict"], load_model("one-shot-256").speech.state_dict()
+    assert all(torch.allclose(given[f"model.speech.{name}"], value, atol=1e-6) for name, value in bundle.items())
 
 
 def test_a_missing_start_and_unknown_parts_are_told(shards, tmp_path, capsys):
