@@ -3,9 +3,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Iterator
+from typing import Iterator, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from s3dnerf.models.one_shot import S3DNeRF
 
@@ -56,6 +57,18 @@ def with_even_samples(model: S3DNeRF) -> Iterator[None]:
 
 
 @contextmanager
+def with_many_samples(model: S3DNeRF, times: int = 8) -> Iterator[None]:
+    """More samples in both passes."""
+    renderer = model.renderer
+    kept = renderer.coarse_samples, renderer.fine_samples
+    renderer.coarse_samples, renderer.fine_samples = (times * count for count in kept)
+    try:
+        yield
+    finally:
+        renderer.coarse_samples, renderer.fine_samples = kept
+
+
+@contextmanager
 def watched(module: nn.Module) -> Iterator[list]:
     """The (arguments, result) of every call of a module."""
     seen: list = []
@@ -75,3 +88,11 @@ def repeating(module: nn.Module, seen: list) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def gradients(images: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of a random projection of images with respect to tensors; 0 for what images do not depend on."""
+    if not images.requires_grad:
+        return [torch.zeros_like(tensor) for tensor in tensors]
+    found = torch.autograd.grad((images * torch.randn_like(images)).mean(), list(tensors), allow_unused=True)
+    return [torch.zeros_like(tensor) if gradient is None else gradient for tensor, gradient in zip(tensors, found)]

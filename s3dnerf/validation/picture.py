@@ -11,7 +11,7 @@ from torch import Tensor
 
 from s3dnerf.losses import landmark_pixels, reduced
 from s3dnerf.metrics import psnr
-from s3dnerf.validation.parts import watched, without_super_resolution
+from s3dnerf.validation.parts import gradients, watched, without_super_resolution
 from s3dnerf.validation.report import NOTHING, Line, missing
 from s3dnerf.validation.scenes import Scene, Subject, around_lips, by_lips, frames_of, head_mask, lip_box, whole
 from s3dnerf.validation.space import at_rest
@@ -87,13 +87,12 @@ def scales_contribute(subject: Subject) -> list[Line]:
             lamed = [replace(scene.appearance, planes=tuple(plane * (i != zeroed) for i, plane in enumerate(planes)))
                      for zeroed in range(len(planes))]
             losses.append([full - raw_psnr(model, appearance, clip) for appearance in lamed])
-    means = [mean(list(column)) for column in zip(*losses)]
     planes = tuple(plane.clone().requires_grad_() for plane in planes)
     raw = model.render(replace(scene.appearance, planes=planes), by_lips(model, clip), clip.cameras, around_lips(model, clip)).raw
-    gradients = torch.autograd.grad((raw * torch.randn_like(raw)).mean(), planes)
-    note = "finest first: " + ", ".join(f"{value:.2f}" for value in means)
-    return [Line(13, "head loses without its least scale, dB", min(means), 0.2, note=note),
-            Line(13, "smallest gradient with respect to a scale", min(float(x.norm()) for x in gradients), NOTHING)]
+    lines = [Line(13, f"head loses without planes of {plane.shape[-1]} x {plane.shape[-2]}, dB", mean(list(column)), 0.2)
+             for plane, column in zip(planes, zip(*losses))]
+    return [*lines, Line(13, "smallest gradient with respect to a scale", min(float(x.norm()) for x in gradients(raw, planes)),
+                         NOTHING)]
 
 
 def raw_psnr(model, appearance, clip) -> float:
@@ -110,13 +109,13 @@ def super_resolution_sharpens(subject: Subject) -> list[Line]:
     the rendered source coordinate and not to the volume-rendered colour, which is far coarser; so that what it may not
     repaint is the frame without it, both reduced to the size of the rays. Bicubic enlargement of the colour is still beaten.
     """
-    energy, change, better, gain = [], [], [], []
+    energy, before, change, better, gain = [], [], [], [], []
     for scene in subject.scenes:
         model, clip = subject.model, scene.recorded
-        energy.append(high_frequencies(scene.by_lips.image, clip.frames, head_mask(clip, clip.frames.shape[-1])))
         clip, shown = frames_of(clip, slice(-2, None)), scene.by_lips[:, -2:]
         size, small = clip.frames.shape[-1], shown.raw.shape[-1]
         head = head_mask(clip, size)
+        energy.append(high_frequencies(shown.image, clip.frames, head))
         coarse = F.interpolate(shown.raw.flatten(0, 1), size=(size, size), mode="bicubic", align_corners=False)[None]
         better.append(float(psnr(shown.image, clip.frames, head) - psnr(coarse.clamp(0, 1), clip.frames, head)))
         if model.super_resolution is not None:
@@ -125,13 +124,16 @@ def super_resolution_sharpens(subject: Subject) -> list[Line]:
             mask, box = head_mask(clip, small), lip_box(clip, whole(clip))
             apart = (reduced(shown.image, small, small) - reduced(plain, small, small)).abs() * mask
             change.append(float(apart.sum() / (3 * mask.sum())))
+            before.append(high_frequencies(plain, clip.frames, head))
             gain.append(float(psnr(shown.image, clip.frames, box) - psnr(plain, clip.frames, box)))
     lines = [Line(17, "energy above half Nyquist over the recording's", mean(energy), 0.7),
              Line(17, "frame beats the colour enlarged by bicubic, dB", mean(better), 1.0)]
-    names = ("super-resolution repaints, L1 at the rays' size", "lips gain by super-resolution, dB")
+    names = ("super-resolution repaints, L1 at the rays' size", "lips gain by super-resolution, dB",
+             "energy above half Nyquist without super-resolution")
     if not change:
         return lines + [missing(17, name, "this model has no super-resolution") for name in names]
-    return lines + [Line(17, names[0], mean(change), most=0.03), Line(17, names[1], mean(gain), 0.0)]
+    return lines + [Line(17, names[0], mean(change), most=0.03), Line(17, names[1], mean(gain), 0.0),
+                    Line(17, names[2], mean(before))]
 
 
 def high_frequencies(images: Tensor, targets: Tensor, masks: Tensor) -> float:

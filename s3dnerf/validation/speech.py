@@ -10,9 +10,9 @@ from s3dnerf.losses import crop
 from s3dnerf.metrics import correlation, psnr
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.networks.deformation import face_window, to_face_box
-from s3dnerf.types import Cameras, Motion
-from s3dnerf.validation.parts import repeating, watched, without_modulation, without_offsets
-from s3dnerf.validation.report import NOTHING, Line, missing
+from s3dnerf.types import Cameras, Clip, Motion
+from s3dnerf.validation.parts import gradients, repeating, watched, without_modulation, without_offsets
+from s3dnerf.validation.report import Line, missing
 from s3dnerf.validation.scenes import Scene, Subject, around_lips, by_lips, frames_of, lip_box
 
 FOREHEAD = (9, 8, 107, 336, 55, 285, 66, 296, 105, 334)
@@ -34,12 +34,11 @@ def tokens_have_order(subject: Subject) -> list[Line]:
         tokens = model.drive(scene.clip.speech).tokens[:, loud] - model.speech.position
         with torch.no_grad():
             before, after = (lips(model, scene, motion_of(model, some), loud) for some in (tokens, tokens.flip(2)))
-        change.append(box_change(scene, loud, model, before, after))
+        change.append(box_change(model, frames_of(scene.clip, loud), before, after))
         if len(shares) < 3:
             tokens = tokens[:, :2].detach().requires_grad_()
             image = lips(model, scene, motion_of(model, tokens), loud[:2])
-            gradient, = torch.autograd.grad((image * torch.randn_like(image)).sum(), tokens)
-            shares.append(smallest_share(gradient))
+            shares.append(smallest_share(*gradients(image, [tokens])))
     return [Line(1, "lips change with the order of tokens, levels", mean(change), 2.0),
             Line(1, "gradient of the least token over the greatest", mean(shares), 0.01)]
 
@@ -90,8 +89,7 @@ def offsets_move_the_lips(subject: Subject) -> list[Line]:
             at_lips.append(float(length[list(LIPS)].mean()))
             at_brows.append(float(length[list(FOREHEAD)].mean()))
             with without_offsets(subject.model), without_modulation(subject.model):
-                loss.append(lip_psnr(subject.model, scene))
-            loss[-1] = lip_psnr(subject.model, scene) - loss[-1]
+                loss.append(lip_loss(subject.model, scene, lips_again(subject.model, scene)))
     return [Line(9, "offset at the lips, mouth open, head units", mean(at_lips), 0.005),
             Line(9, "offset of the lips over the brows'", mean(at_lips) / max(mean(at_brows), 1e-6), 3.0),
             Line(9, "lips lose without offsets and modulation, dB", mean(loss), 1.0)]
@@ -107,18 +105,15 @@ def parts_contribute(subject: Subject) -> list[Line]:
     without = {"offsets": [], "modulation": []}
     change, past = [], []
     for scene in subject.scenes:
-        model, clip = subject.model, scene.recorded
+        model = subject.model
         with torch.no_grad():
-            full = lip_psnr(model, scene)
             with without_offsets(model):
-                without["offsets"].append(full - lip_psnr(model, scene))
-            window, motion = around_lips(model, clip), by_lips(model, clip)
+                still = lips_again(model, scene)
             with without_modulation(model):
-                without["modulation"].append(full - lip_psnr(model, scene))
-                flat = model.render(scene.appearance, motion, clip.cameras, window).image
-            whole = model.render(scene.appearance, motion, clip.cameras, window).image
-            change.append(255 * float(((whole - flat).abs().mean(2, keepdim=True) * lip_box(clip, window)).sum()
-                                      / lip_box(clip, window).sum()))
+                flat = lips_again(model, scene)
+        without["offsets"].append(lip_loss(model, scene, still))
+        without["modulation"].append(lip_loss(model, scene, flat))
+        change.append(box_change(model, scene.recorded, lips_shown(model, scene), flat))
         past.append(heard_past_the_field(model, scene))
     modulates = model.deformation.mode != "deform"
     return [Line(10, "lips lose without offsets, dB", mean(without["offsets"])),
@@ -148,7 +143,8 @@ def silence_differs_from_speech(subject: Subject) -> list[Line]:
         model, loud = subject.model, loudest(subject.model, scene)
         with torch.no_grad():
             spoken = lips(model, scene, model.drive(scene.clip.speech)[:, loud], loud)
-            change.append(box_change(scene, loud, model, spoken, lips(model, scene, silent(model, len(loud)), loud)))
+            quiet = lips(model, scene, silent(model, len(loud)), loud)
+        change.append(box_change(model, frames_of(scene.clip, loud), spoken, quiet))
     return [Line(12, "lips change from silence to speech, levels", mean(change), 2.0)]
 
 
@@ -215,21 +211,31 @@ def at_mesh(model: S3DNeRF, scene: Scene, motion: Motion) -> tuple[Tensor, Tenso
 def lips(model: S3DNeRF, scene: Scene, motion: Motion, frames: Tensor) -> Tensor:
     """The window around the lips [1, T, 3, h, w] of some of the frames, moved by `motion` [1, T]."""
     clip = frames_of(scene.clip, frames)
-    return model.render(scene.appearance, motion, clip.cameras, around_lips(model, scene.clip)).image
+    return model.render(scene.appearance, motion, clip.cameras, around_lips(model, clip)).image
 
 
-def box_change(scene: Scene, frames: Tensor, model: S3DNeRF, before: Tensor, after: Tensor) -> float:
-    """Mean absolute difference in the lip box, levels of 255, of windows [1, T, 3, h, w]."""
-    box = lip_box(frames_of(scene.clip, frames), around_lips(model, scene.clip))
-    return 255 * float(((before - after).abs().mean(2, keepdim=True) * box).sum() / box.sum())
+def lips_shown(model: S3DNeRF, scene: Scene) -> Tensor:
+    """The window around the lips [1, T, 3, h, w], driven by tracked lips, as rendered before."""
+    return crop(scene.by_lips.image, around_lips(model, scene.recorded))
 
 
-def lip_psnr(model: S3DNeRF, scene: Scene) -> float:
-    """PSNR of the lip box, driven by tracked lips."""
+def lips_again(model: S3DNeRF, scene: Scene) -> Tensor:
+    """The same, rendered now."""
     clip = scene.recorded
-    window = around_lips(model, clip)
-    image = model.render(scene.appearance, by_lips(model, clip), clip.cameras, window).image
-    return float(psnr(image, crop(clip.frames, window), lip_box(clip, window)))
+    return model.render(scene.appearance, by_lips(model, clip), clip.cameras, around_lips(model, clip)).image.clamp(0, 1)
+
+
+def lip_loss(model: S3DNeRF, scene: Scene, image: Tensor) -> float:
+    """How much less PSNR the lip box has, driven by tracked lips, in windows [1, T, 3, h, w] than as rendered before, dB."""
+    window = around_lips(model, scene.recorded)
+    frames, box = crop(scene.recorded.frames, window), lip_box(scene.recorded, window)
+    return float(psnr(lips_shown(model, scene), frames, box) - psnr(image, frames, box))
+
+
+def box_change(model: S3DNeRF, clip: Clip, before: Tensor, after: Tensor) -> float:
+    """Mean absolute difference in the lip box, levels of 255, of windows [1, T, 3, h, w] around the lips of a clip."""
+    box = lip_box(clip, around_lips(model, clip))
+    return 255 * float(((before - after).abs().mean(2, keepdim=True) * box).sum() / box.sum())
 
 
 def mean(figures: list[float]) -> float:

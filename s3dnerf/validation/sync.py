@@ -34,19 +34,28 @@ def sync_reaches_every_part(subject: Subject) -> list[Line]:
     names = ("parts that the sync gradient does not reach", "change of the expert in a step of the generator")
     if subject.teacher is None:
         return [missing(6, name, NO_TEACHER) for name in names]
-    model, expert = copy.deepcopy(subject.model), subject.teacher
-    before = [parameter.clone() for parameter in expert.state_dict().values()]
-    scene = subject.scenes[0]
-    clip = frames_of(scene.clip, slice(0, expert.frames + 1))
-    window = around_lips(model, clip)
-    model.requires_grad_(True)
+    model, expert = subject.model.requires_grad_(True), subject.teacher
+    before, own = (copy.deepcopy(module.state_dict()) for module in (expert, model))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    image = model.render(model.encode(clip.portrait), model.drive(clip.speech), clip.cameras, window).image
-    expert.distance(crop_lips(image, landmark_pixels(clip.mesh, clip.cameras, window)), clip.mel).backward()
+    distance = spoken_distance(subject)
+    if distance.requires_grad:
+        distance.backward()
     optimizer.step()
     unreached = [part for part in PARTS if getattr(model, part) is not None and not reached(getattr(model, part))]
-    moved = max(float((a - b).abs().max()) for a, b in zip(before, expert.state_dict().values()))
+    moved = max(float((value - before[name]).abs().max()) for name, value in expert.state_dict().items())
+    for module in (model, expert):
+        module.zero_grad()
+    model.load_state_dict(own)
     return [Line(6, names[0], len(unreached), most=0, note=", ".join(unreached)), Line(6, names[1], moved, most=0)]
+
+
+def spoken_distance(subject: Subject) -> Tensor:
+    """The training expert's distance of lips and sound, of the first frames of a clip as the model renders them."""
+    model, expert, scene = subject.model, subject.teacher, subject.scenes[0]
+    clip = frames_of(scene.clip, slice(0, expert.frames + 1))
+    window = around_lips(model, clip)
+    image = model.render(model.encode(clip.portrait), model.drive(clip.speech), clip.cameras, window).image
+    return expert.distance(crop_lips(image, landmark_pixels(clip.mesh, clip.cameras, window)), clip.mel)
 
 
 def reached(part: nn.Module) -> bool:
