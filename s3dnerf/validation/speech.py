@@ -88,8 +88,9 @@ def offsets_move_the_lips(subject: Subject) -> list[Line]:
             length = offset.norm(dim=-1).mean((0, 1))
             at_lips.append(float(length[list(LIPS)].mean()))
             at_brows.append(float(length[list(FOREHEAD)].mean()))
+            whole = lips_again(subject.model, scene)
             with without_offsets(subject.model), without_modulation(subject.model):
-                loss.append(lip_loss(subject.model, scene, lips_again(subject.model, scene)))
+                loss.append(lip_loss(subject.model, scene, whole, lips_again(subject.model, scene)))
     return [Line(9, "offset at the lips, mouth open, head units", mean(at_lips), 0.005),
             Line(9, "offset of the lips over the brows'", mean(at_lips) / max(mean(at_brows), 1e-6), 3.0),
             Line(9, "lips lose without offsets and modulation, dB", mean(loss), 1.0)]
@@ -107,13 +108,14 @@ def parts_contribute(subject: Subject) -> list[Line]:
     for scene in subject.scenes:
         model = subject.model
         with torch.no_grad():
+            whole = lips_again(model, scene)
             with without_offsets(model):
                 still = lips_again(model, scene)
             with without_modulation(model):
                 flat = lips_again(model, scene)
-        without["offsets"].append(lip_loss(model, scene, still))
-        without["modulation"].append(lip_loss(model, scene, flat))
-        change.append(box_change(model, scene.recorded, lips_shown(model, scene), flat))
+        without["offsets"].append(lip_loss(model, scene, whole, still))
+        without["modulation"].append(lip_loss(model, scene, whole, flat))
+        change.append(box_change(model, scene.recorded, whole, flat))
         past.append(heard_past_the_field(model, scene))
     modulates = model.deformation.mode != "deform"
     return [Line(10, "lips lose without offsets, dB", mean(without["offsets"])),
@@ -214,22 +216,17 @@ def lips(model: S3DNeRF, scene: Scene, motion: Motion, frames: Tensor) -> Tensor
     return model.render(scene.appearance, motion, clip.cameras, around_lips(model, clip)).image
 
 
-def lips_shown(model: S3DNeRF, scene: Scene) -> Tensor:
-    """The window around the lips [1, T, 3, h, w], driven by tracked lips, as rendered before."""
-    return crop(scene.by_lips.image, around_lips(model, scene.recorded))
-
-
 def lips_again(model: S3DNeRF, scene: Scene) -> Tensor:
-    """The same, rendered now."""
+    """The window around the lips [1, T, 3, h, w] of the frames of `scene.by_lips`, rendered again."""
     clip = scene.recorded
     return model.render(scene.appearance, by_lips(model, clip), clip.cameras, around_lips(model, clip)).image.clamp(0, 1)
 
 
-def lip_loss(model: S3DNeRF, scene: Scene, image: Tensor) -> float:
-    """How much less PSNR the lip box has, driven by tracked lips, in windows [1, T, 3, h, w] than as rendered before, dB."""
+def lip_loss(model: S3DNeRF, scene: Scene, whole: Tensor, lamed: Tensor) -> float:
+    """By how many dB the PSNR of the lip box falls from `whole` to `lamed`, both of `lips_again`."""
     window = around_lips(model, scene.recorded)
     frames, box = crop(scene.recorded.frames, window), lip_box(scene.recorded, window)
-    return float(psnr(lips_shown(model, scene), frames, box) - psnr(image, frames, box))
+    return float(psnr(whole, frames, box) - psnr(lamed, frames, box))
 
 
 def box_change(model: S3DNeRF, clip: Clip, before: Tensor, after: Tensor) -> float:
