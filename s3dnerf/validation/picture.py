@@ -54,9 +54,10 @@ def photos_matter(subject: Subject) -> list[Line]:
         frames.append(shown.image[0, 0])
         raws.append(shown.raw[0, 0])
     names = ("difference of two people's frames over their photos'", "the same of volume-rendered colours")
-    csim = missing(11, "identity, own minus other photo (CSIM)", "needs a face-recognition network; none is a dependency")
+    csim = missing(11, "identity, own minus other photo (CSIM)", "needs a face-recognition network; none is a dependency",
+                   0.2)
     if len(photos) < 2:
-        return [*(missing(11, name, "needs shards of two people or more") for name in names), csim]
+        return [*(missing(11, name, "needs shards of two people or more", 0.5) for name in names), csim]
     return [Line(11, names[0], identity_ratio(photos, frames, masks), 0.5),
             Line(11, names[1], identity_ratio(photos, raws, masks), 0.5), csim]
 
@@ -88,11 +89,12 @@ def scales_contribute(subject: Subject) -> list[Line]:
                      for zeroed in range(len(planes))]
             losses.append([full - raw_psnr(model, appearance, clip) for appearance in lamed])
     planes = tuple(plane.clone().requires_grad_() for plane in planes)
-    raw = model.render(replace(scene.appearance, planes=planes), by_lips(model, clip), clip.cameras, around_lips(model, clip)).raw
+    appearance = replace(scene.appearance, planes=planes)
+    raw = model.render(appearance, by_lips(model, clip), clip.cameras, around_lips(model, clip)).raw
     lines = [Line(13, f"head loses without planes of {plane.shape[-1]} x {plane.shape[-2]}, dB", mean(list(column)), 0.2)
              for plane, column in zip(planes, zip(*losses))]
-    return [*lines, Line(13, "smallest gradient with respect to a scale", min(float(x.norm()) for x in gradients(raw, planes)),
-                         NOTHING)]
+    least = min(float(gradient.norm()) for gradient in gradients(raw, planes))
+    return [*lines, Line(13, "smallest gradient with respect to a scale", least, NOTHING)]
 
 
 def raw_psnr(model, appearance, clip) -> float:
@@ -157,10 +159,10 @@ def high_frequencies(images: Tensor, targets: Tensor, masks: Tensor) -> float:
 
 
 def people_are_apart(subject: Subject) -> list[Line]:
-    """Row 18, leakage by clip: people who are both in these shards and in those of the training, Name0 and Name1 being one."""
+    """Row 18, leakage by clip: people of these shards who are in the training's too, Name0 and Name1 being one."""
     name = "people in both splits"
     if subject.trained_on is None:
-        return [missing(18, name, "give the training shards as --train")]
+        return [missing(18, name, "give the training shards as --train", most=0)]
     shared = shared_people(subject.people, subject.trained_on)
     return [Line(18, name, len(shared), most=0, note=", ".join(shared))]
 

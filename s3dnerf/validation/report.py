@@ -46,9 +46,9 @@ class Line:
         return "" if self.most is None else f"<= {self.most:g}"
 
 
-def missing(row: int, name: str, why: str) -> Line:
+def missing(row: int, name: str, why: str, least: Optional[float] = None, most: Optional[float] = None) -> Line:
     """The line of a figure that cannot be had."""
-    return Line(row, name, None, note=why)
+    return Line(row, name, None, least, most, why)
 
 
 def failed(lines: Sequence[Line]) -> bool:

@@ -102,8 +102,8 @@ def read_clips(model: S3DNeRF, folder: str, count: int, frames: int = FRAMES) ->
         sample = _read_sample(path, key)
         info = json.loads(sample["json"])
         if info["size"] != model.image_size:
-            raise DatasetError(f"found frames of {info['size']} pixels in {folder}; these weights render {model.image_size}: "
-                               f"make shards with --size {model.image_size}")
+            raise DatasetError(f"found frames of {info['size']} pixels in {folder}; these weights render "
+                               f"{model.image_size}: make shards with --size {model.image_size}")
         first = min(info["n_frames"] - frames, LATE)
         speech = "mel" if model.arguments["speech"] == "mel" else "aud"
         clip = make_clip(sample, people, list(range(first, first + frames)), 0, "all", speech)

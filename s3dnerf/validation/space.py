@@ -87,9 +87,9 @@ def repeated(fine: RayColours) -> float:
 def cameras_turn_the_head(subject: Subject) -> list[Line]:
     """Row 12, the photo pasted back, and row 15, no depth: faces tracked on frames seen from -20 to 20 degrees.
 
-    The photo stays as it is, only the camera goes around the head. Row 12: correlation of the tracked yaw with the camera's; a
-    face that is not found counts as one that has not turned. Row 15: distance, in pixels of the frame, of landmarks in one
-    frame to the epipolar lines of those in another, seen 20 degrees apart.
+    The photo stays as it is, only the camera goes around the head. Row 12: correlation of the tracked yaw with the
+    camera's; a face that is not found counts as one that has not turned. Row 15: distance, in pixels of the frame, of
+    landmarks in one frame to the epipolar lines of those in another, seen 20 degrees apart.
     """
     follows, off, found = [], [], []
     middle = TURNS.index(0.0)
@@ -157,7 +157,7 @@ def epipolar_distance(landmarks: Tensor, cameras: Cameras) -> float:
 
 
 def depth_is_a_faces(subject: Subject) -> list[Line]:
-    """Row 15, flat pictures: spread of the rendered depth over the face, nose before ears, opacity neither 0 nor 1 everywhere.
+    """Row 15, flat pictures: spread of depth over the face, nose before ears, opacity neither 0 nor 1 everywhere.
 
     Depths are read at the tracked landmarks of the recorded frames, where the ray has hit something; the spread is a share
     of the depth of the box in which rays look for the head.

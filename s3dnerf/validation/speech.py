@@ -83,8 +83,9 @@ def offsets_move_the_lips(subject: Subject) -> list[Line]:
     """
     at_lips, at_brows, loss = [], [], []
     for scene in subject.scenes:
+        loud = loudest(subject.model, scene)
         with torch.no_grad():
-            _, offset = at_mesh(subject.model, scene, subject.model.drive(scene.clip.speech)[:, loudest(subject.model, scene)])
+            _, offset = at_mesh(subject.model, scene, subject.model.drive(scene.clip.speech)[:, loud])
             length = offset.norm(dim=-1).mean((0, 1))
             at_lips.append(float(length[list(LIPS)].mean()))
             at_brows.append(float(length[list(FOREHEAD)].mean()))

@@ -33,7 +33,7 @@ def sync_reaches_every_part(subject: Subject) -> list[Line]:
     """
     names = ("parts that the sync gradient does not reach", "change of the expert in a step of the generator")
     if subject.teacher is None:
-        return [missing(6, name, NO_TEACHER) for name in names]
+        return [missing(6, name, NO_TEACHER, most=0) for name in names]
     model, expert = subject.model.requires_grad_(True), subject.teacher
     before, own = (copy.deepcopy(module.state_dict()) for module in (expert, model))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
@@ -75,7 +75,7 @@ def sync_knows_the_offset(subject: Subject) -> list[Line]:
             rise, best = (f"{name}: distance rises with sound shifted by 5 frames, {what}",
                           f"{name}: offset that fits best, {what}, frames")
             if expert is None:
-                lines += [missing(7, rise, why), missing(7, best, why)]
+                lines += [missing(7, rise, why, SHIFT_LOSS), missing(7, best, why, -1, 1)]
                 continue
             profile = mean_profile([match(expert, scene, what) for scene in subject.scenes])
             middle = len(profile) // 2
@@ -91,7 +91,7 @@ def experts_tell_lips_from_shifted_lips(subject: Subject) -> list[Line]:
     for name, expert, why in experts(subject):
         title = f"{name}: AUC, negatives of the same clip"
         if expert is None:
-            lines.append(missing(8, title, why))
+            lines.append(missing(8, title, why, 0.9))
             continue
         tables = [match(expert, scene, "recorded") for scene in subject.scenes]
         lines.append(Line(8, title, float(auc(*right_and_wrong(tables))), 0.9))
@@ -103,7 +103,7 @@ def judge_is_not_the_teacher(subject: Subject) -> list[Line]:
     title = "judging and training expert are two"
     hashes = {name: digest(expert) for name, expert, _ in experts(subject) if expert is not None}
     if len(hashes) < 2:
-        lines = [missing(20, title, NO_JUDGE if subject.judge is None else NO_TEACHER)]
+        lines = [missing(20, title, NO_JUDGE if subject.judge is None else NO_TEACHER, 2)]
     else:
         note = ", ".join(f"{name} {value[:8]}" for name, value in hashes.items())
         lines = [Line(20, title, len(set(hashes.values())), 2, note=note)]

@@ -7,7 +7,7 @@ import torch
 
 from s3dnerf.losses import crop
 from s3dnerf.validation import picture, space, speech, sync
-from s3dnerf.validation.scenes import Subject, film, whole
+from s3dnerf.validation.scenes import Subject, film
 from s3dnerf.validation.suite import examine
 
 
@@ -55,18 +55,11 @@ def speech_shuffled_in_time(fake):
 
 
 def speech_averaged(fake):
-    encode = fake.speech.forward
-
-    def forget(windows):
-        tokens = (encode(windows)[0] - fake.speech.position).mean(1, keepdim=True).expand(-1, 8, -1) + fake.speech.position
-        return tokens, fake.speech.code(tokens)
-
-    fake.speech.forward = forget
-    first = fake.speech.code[0]
-    first.register_forward_pre_hook(lambda _m, args: ((args[0] - fake.speech.position).mean(1, keepdim=True).expand(-1, 8, -1)
-                                                      + fake.speech.position,))
+    same = lambda tokens: tokens.mean(-2, keepdim=True).expand_as(tokens)
+    place = fake.speech.position
+    fake.speech.code.register_forward_pre_hook(lambda _m, args: (same(args[0] - place) + place,))
     fake.deformation.register_forward_pre_hook(
-        lambda _m, args: (*args[:2], replace(args[2], tokens=args[2].tokens.mean(2, keepdim=True).expand(-1, -1, 8, -1)), args[3]))
+        lambda _m, args: (*args[:2], replace(args[2], tokens=same(args[2].tokens)), args[3]))
 
 
 def offsets_zeroed(fake):
@@ -113,9 +106,13 @@ def second_look_at_the_same_places(fake):
 
 def camera_of_the_photo(fake):
     render = fake.render
-    fake.render = lambda appearance, motion, cameras, *args, **options: render(
-        appearance, motion, appearance.portrait.cameras.map(lambda x: x[:, None].expand(-1, motion.code.shape[1], *x.shape[1:])),
-        *args, **options)
+
+    def fixed(appearance, motion, _cameras, *args, **options):
+        count = motion.code.shape[1]
+        cameras = appearance.portrait.cameras.map(lambda x: x[:, None].expand(-1, count, *x.shape[1:]))
+        return render(appearance, motion, cameras, *args, **options)
+
+    fake.render = fixed
 
 
 CAUGHT = [
