@@ -19,7 +19,7 @@ def late(shift, count=21):
 def lines(monkeypatch, check, recorded, rendered):
     monkeypatch.setattr(sync, "match", lambda _expert, scene, what: scene.tables[what])
     scenes = [SimpleNamespace(tables={"recorded": recorded, "rendered": rendered})] * 2
-    expert = LipSyncDiscriminator(width=4, embedding=16)
+    expert = LipSyncDiscriminator(width=8, embedding=16)
     return {line.name: line for line in examine(Subject(None, scenes, judge=expert), (check,))}
 
 
@@ -59,7 +59,7 @@ def test_right_and_wrong_pairs_of_a_clip():
 
 def test_a_judge_that_is_the_teacher_is_caught(monkeypatch):
     monkeypatch.setattr(sync, "match", lambda *_: late(0))
-    one, other = LipSyncDiscriminator(width=4, embedding=16), LipSyncDiscriminator(width=4, embedding=16)
+    one, other = LipSyncDiscriminator(width=8, embedding=16), LipSyncDiscriminator(width=8, embedding=16)
     word = lambda judge: examine(Subject(None, [None], one, judge), (sync.judge_is_not_the_teacher,))[0].verdict
     assert [word(other), word(one), word(None)] == ["pass", "FAIL", "missing"]
     assert sync.digest(one) == sync.digest(one) != sync.digest(other)
