@@ -99,14 +99,20 @@ def experts_tell_lips_from_shifted_lips(subject: Subject) -> list[Line]:
 
 
 def judge_is_not_the_teacher(subject: Subject) -> list[Line]:
-    """Row 20, graded by its own teacher: both experts' weights must differ; the distances of both are reported."""
-    title = "judging and training expert are two"
-    hashes = {name: digest(expert) for name, expert, _ in experts(subject) if expert is not None}
-    if len(hashes) < 2:
-        lines = [missing(20, title, NO_JUDGE if subject.judge is None else NO_TEACHER, 2)]
+    """Row 20, graded by its own teacher: both experts' weights must differ; the distances of both are reported.
+
+    By their digests, and by the cosine between their weights, which is near 0 for experts that began at different seeds and
+    near 1 for two checkpoints of one training.
+    """
+    title, like = "judging and training expert are two", "cosine between the experts' weights"
+    known = {name: expert for name, expert, _ in experts(subject) if expert is not None}
+    if len(known) < 2:
+        why = NO_JUDGE if subject.judge is None else NO_TEACHER
+        lines = [missing(20, title, why, 2), missing(20, like, why, most=0.5)]
     else:
+        hashes = {name: digest(expert) for name, expert in known.items()}
         note = ", ".join(f"{name} {value[:8]}" for name, value in hashes.items())
-        lines = [Line(20, title, len(set(hashes.values())), 2, note=note)]
+        lines = [Line(20, title, len(set(hashes.values())), 2, note=note), Line(20, like, likeness(*known.values()), most=0.5)]
     for name, expert, why in experts(subject):
         for what in ("recorded", "rendered"):
             title = f"{name}: distance of lips and sound, {what}"
@@ -154,3 +160,13 @@ def digest(module: nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         total.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
+
+
+def likeness(one: nn.Module, other: nn.Module) -> float:
+    """Cosine between the weights of two modules, those of layers alone; 0 where they are built differently."""
+    weights = [{name: value for name, value in module.named_parameters() if value.dim() > 1} for module in (one, other)]
+    shapes = [{name: value.shape for name, value in part.items()} for part in weights]
+    if shapes[0] != shapes[1]:
+        return 0.0
+    rows = [torch.cat([value.detach().flatten() for value in part.values()]) for part in weights]
+    return float(torch.nn.functional.cosine_similarity(*rows, dim=0))
