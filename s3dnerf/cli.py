@@ -14,8 +14,8 @@ from typing import Iterator, Optional, Sequence
 from s3dnerf.allocator import keep_freed_memory
 from s3dnerf.errors import InputError, S3DNeRFError
 
-TRAINING = {"fit": "Trains a model on shards.", "validate": "Measures a model on validation shards.",
-            "test": "Measures a model on test shards.", "predict": "Renders the clips of shards."}
+TRAINING = {"fit": "Trains a model on shards.", "test": "Measures a model on validation shards.",
+            "predict": "Renders the clips of shards."}
 MISTAKE, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
@@ -24,7 +24,8 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(args: Optional[Sequence[str]] = None) -> int:
-    """Runs a command line and returns its exit status: 0, 2 for a user's mistake, 130 or 143 when interrupted."""
+    """Runs a command line and returns its exit status: 0, 1 where `validate` finds a failing check, 2
+    for a user's mistake, 130 or 143 when interrupted."""
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):
         print(overview())
@@ -105,8 +106,7 @@ def use(args: list[str]) -> int:
     with _polite_end(), warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # the libraries', about their own future
-        function(**vars(values))
-    return 0
+        return function(**vars(values)) or 0
 
 
 @contextmanager

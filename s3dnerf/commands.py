@@ -152,6 +152,32 @@ def bundle(checkpoint: str, output: str, lip_sync: Optional[str] = None, mouth_g
     print(f"wrote {output}")
 
 
+def validate(shards: str, weights: str = "one-shot-256", lip_sync: Optional[str] = None, train: Optional[str] = None,
+             clips: int = 12, output: Optional[str] = None) -> int:
+    """Checks that every part of a model is at work, on clips of people whom it has never seen.
+
+    Prints a line per figure with its limit, and a verdict. The exit status is 0 where every check passes, 1 where one
+    fails: that is a result, and the report is whole. What a figure means and catches is told in docs/toy_checks.md.
+
+    Args:
+        shards: folder of validation shards
+        weights: name of installed weights (see `s3dnerf models`), a folder, or a training checkpoint
+        lip_sync: bundle or checkpoint of a lip discriminator that has not taught the model, to judge it
+        train: folder of the training shards, whose people must not be in the validation shards
+        clips: how many clips are looked at, spread over people
+        output: file for the report (JSON)
+    """
+    from s3dnerf.validation.report import as_dict, failed, table, verdict
+    from s3dnerf.validation.suite import examine, prepare_subject
+
+    check_paths({}, {"--output of the report": output})
+    lines = examine(prepare_subject(weights, shards, lip_sync, train, clips))
+    if output is not None:
+        write_json(as_dict(lines, weights=weights, shards=shards, lip_sync=lip_sync, clips=clips), output)
+    print(table(lines), verdict(lines), sep="\n")
+    return int(failed(lines))
+
+
 def _angles(text: str) -> tuple[float, ...]:
     from s3dnerf.errors import InputError
 
@@ -198,4 +224,4 @@ def write_json(content: dict, path: str) -> None:
 
 
 VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "models": models, "bundle": bundle}
+         "models": models, "bundle": bundle, "validate": validate}

@@ -16,6 +16,23 @@ def test_psnr_against_scikit_image_frame_by_frame():
     assert psnr(a, a) == 100
 
 
+def test_nothing_flatters_identical_is_best_and_shuffled_or_frozen_is_clearly_worse():
+    time = torch.arange(12.0)
+    x = torch.linspace(0, 6, 32)
+    frames = (0.5 + 0.4 * torch.sin(x[None, :, None] + x[None, None] + time[:, None, None]))[:, None].expand(-1, 3, -1, -1)
+    mouth = torch.zeros(12, 1, 32, 32)
+    mouth[..., 20:28, 10:22] = 1
+    shuffled, frozen = frames[(torch.arange(12) * 5 + 3) % 12], frames[:1].expand_as(frames)
+    for wrong in (shuffled, frozen):
+        assert psnr(frames, frames, mouth) == 100 and psnr(wrong, frames, mouth) < 20
+    pasted = torch.where(mouth > 0, shuffled, frames)  # a whole frame hides what its mouth does
+    assert psnr(pasted, frames) > psnr(shuffled, frames) + 9
+    assert psnr(pasted, frames, mouth).item() == pytest.approx(psnr(shuffled, frames, mouth).item(), abs=1e-4)
+    opening = torch.sin(time)
+    assert correlation(opening, opening).item() == pytest.approx(1) and spread_ratio(opening, opening) == 1
+    assert correlation(opening * 0 + 1, opening) == 0 and spread_ratio(opening * 0 + 1, opening) == 0
+
+
 def test_psnr_of_a_region_ignores_the_rest():
     a, b = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
     box = torch.zeros(1, 1, 8, 8)

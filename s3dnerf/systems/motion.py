@@ -99,6 +99,8 @@ class MotionSystem(ModelSystem):
                 terms |= {f"{name}_{key}": value for key, value in opening_probe(self.model, appearance, motion, clip).items()}
         self.log_terms("val", terms, 1)
 
+    test_step = validation_step
+
 
 def landmark_error(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip) -> Tensor:
     """Mean error of the deformation at the tracked landmarks that move, head units, with lips and eyelids counted three
