@@ -93,6 +93,8 @@ class LipSyncSystem(ModelSystem):
                                "offset_median": offsets.median(), "offset_within_1": (offsets <= 1).float().mean(),
                                "offset_lag": signed.mean()}, 1)
 
+    on_test_epoch_start, test_step, on_test_epoch_end = on_validation_epoch_start, validation_step, on_validation_epoch_end
+
 
 def best_offset(cosine: Tensor) -> Tensor:
     """The shift, -7 to 7 frames, at which the sound matches the lips of a clip best on average.
