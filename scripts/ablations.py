@@ -152,7 +152,7 @@ def measure(model, clips, truths, judge, lpips):
     rows = []
     for clip, truth in zip(clips, truths):
         appearance = model.encode(clip.portrait)
-        code = model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
+        code = model.face_code.driving(clip.mesh, clip.mean_mesh[:, None])
         by_speech = model.drive(clip.speech)
         by_speech = Motion(torch.cat([by_speech.code[..., :-1], code[..., -1:]], -1), by_speech.tokens)
         picture = lambda rendering: rendering.image[0].clamp(0, 1)
