@@ -140,8 +140,8 @@ def frame_figures(frames, clip, truth, judge, lpips):
                "sharpness": (sharpness(frames, head).mean() / sharpness(clip.frames[0], head).mean()).item(),
                "lpips": lpips(2 * frames - 1, 2 * clip.frames[0] - 1).mean().item() if lpips else None, "sync": None}
     if judge is not None and len(frames) > judge.frames:
-        lips, sound = judge.windows(crop_lips(frames[None], project(clip.mesh, clip.cameras)[0]), clip.mel)
-        figures["sync"] = sync_margin(judge.embed_lips(lips) @ judge.embed_sound(sound).T).item()
+        lips = crop_lips(frames[None], project(clip.mesh, clip.cameras)[0])
+        figures["sync"] = sync_margin(judge(lips, clip.mel)[0]).item()
     points, seen = landmarks(frames)
     return figures | mouth_figures(points, truth) | {"faces": seen.float().mean().item()}
 
