@@ -86,7 +86,7 @@ class MeshMotion(nn.Module):
         read = read.squeeze(-1).transpose(1, 2).unflatten(0, points.shape[:2])
         window = face_window(unit)
         offset = F.pad(read[..., :2] * window, (0, 1))
-        return offset, torch.sigmoid(-read[..., 2:] / SOFTNESS - 1) * window
+        return offset, torch.sigmoid(-read[..., 2:] / SOFTNESS) * window
 
 
 class NoMeshMotion(nn.Module):
