@@ -15,17 +15,23 @@ from s3dnerf.poses import bounce
 from s3dnerf.types import Motion
 
 
+EASE = 4
+"""frames over which a video that begins with the photo as it is gives the face over to the speech"""
+
+
 class SpeechDrive:
-    """Lips that follow speech, eyes that follow the head's own rhythm.
+    """Lips that follow speech, eyes that follow the head's own rhythm; frame 0 is the photo's own face.
 
     Args:
         model: the talking head.
         sound: [N] float32, mono, 16 kHz.
+        mesh: [478, 3] landmarks of the photo.
         gain: factor on the lip code; None takes the model's own.
     """
 
-    def __init__(self, model: S3DNeRF, sound: np.ndarray, gain: Optional[float] = None):
+    def __init__(self, model: S3DNeRF, sound: np.ndarray, mesh: Tensor, gain: Optional[float] = None):
         self.model, self.gain = model, gain
+        self.own = model.face_code.own(mesh)
         with torch.inference_mode():
             self.sequence = model.features.sequence(torch.from_numpy(sound))
 
@@ -36,7 +42,8 @@ class SpeechDrive:
         motion = self.model.drive(windows[None], self.gain)
         code = motion.code.clone()
         code[..., -1] += eyes.to(device)
-        return replace(motion, code=code)
+        share = ((torch.arange(first, first + count, device=device) / EASE).clamp_max(1))[:, None]
+        return replace(motion, code=torch.lerp(self.own.to(device), code, share * share * (3 - 2 * share)))
 
 
 class FaceDrive:

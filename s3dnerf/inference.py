@@ -195,7 +195,7 @@ class TalkingHead:
             with statistics.stage("encode identity"):
                 appearance = self.model.encode(Portrait.stack([portrait]).to(self.device))
             with statistics.stage("speech features"):
-                driver = (SpeechDrive(self.model, sound, mouth_gain) if drive is None
+                driver = (SpeechDrive(self.model, sound, appearance.portrait.mesh[0], mouth_gain) if drive is None
                           else FaceDrive(self.model, tracks[str(drive)], mouth_gain))
         photo, box = shrink(image, box)
         canvas = FullFrame(photo, box, self.device) if frame == "full" else FaceFrame(self.model.image_size)

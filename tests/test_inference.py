@@ -18,6 +18,7 @@ from s3dnerf.media import VideoWriter, read_frames, read_image, read_sound, vide
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.types import Rendering
 
+FACE = torch.from_numpy(metric_face())
 SIZE = 64
 
 
@@ -97,7 +98,7 @@ def test_frames_are_the_models(head, photo):
     video = head.speak(photo, sound, frame="face", pose="still")
     frames = np.stack(list(video))
     with torch.inference_mode():
-        drive = SpeechDrive(head.model, sound).motion(0, 10, torch.zeros(10))
+        drive = SpeechDrive(head.model, sound, video._appearance.portrait.mesh[0]).motion(0, 10, torch.zeros(10))
         cameras = video._appearance.portrait.cameras.map(lambda x: x[:, None].expand(1, 10, *x.shape[1:]))
         expected = head.model.render(video._appearance, drive, cameras).image[0]
     found = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
@@ -130,6 +131,16 @@ def test_memory_does_not_grow_with_the_speech(head, photo):
 def test_the_photo_comes_back_where_nothing_moves(head, photo):
     for frame in counted(head, photo, babble(0.4), pose="still"):
         assert (frame == photo).all()
+
+
+def test_speech_takes_the_face_over_from_the_photo(head):
+    """Frame 0 is the photo's own face, whatever is said; from the fourth frame on the face is the speech's."""
+    drive = SpeechDrive(head.model, babble(1.0), FACE)
+    code = drive.motion(0, 8, torch.zeros(8)).code[0].detach()
+    spoken = head.model.drive(head.model.features.windows(drive.sequence, 0, 8)[None]).code[0].detach()
+    assert torch.allclose(code[0], head.model.face_code.own(FACE), atol=1e-6)
+    assert torch.allclose(code[4:], spoken[4:], atol=1e-6) and not torch.allclose(code[1:4], spoken[1:4], atol=1e-3)
+    assert torch.allclose(drive.motion(2, 4, torch.zeros(4)).code[0], code[2:6], atol=1e-6)
 
 
 def test_the_camera_goes_around_the_head(head, photo):
@@ -201,12 +212,12 @@ def moving_lips():
 def test_tracked_lips_are_measured_against_their_own_mean(head):
     track = moving_lips()
     drive = FaceDrive(head.model, track)
-    assert drive.codes.mean(0)[:-1].abs().max() < 1e-4
+    mesh = torch.from_numpy(track.mesh())
+    assert torch.allclose(FaceCode().opening(drive.codes), FaceCode().gap(mesh).float(), atol=1e-5)
     code = drive.motion(0, 8, torch.ones(8)).code[0]
     torch.testing.assert_close(code[4], code[2])  # back and forth: 0 1 2 3 2 1 0 1
     torch.testing.assert_close(code[5], code[1])
-    mesh = torch.from_numpy(track.mesh())
-    torch.testing.assert_close(code[:4], FaceCode().relative(mesh, mesh.mean(0)).float())
+    torch.testing.assert_close(code[:4], FaceCode().driving(mesh, mesh.mean(0)).float())
     double = FaceDrive(head.model, track, 2.0).motion(0, 4, torch.zeros(4)).code[0]
     torch.testing.assert_close(double[:, :-1], 2 * code[:4, :-1])
     torch.testing.assert_close(double[:, -1], code[:4, -1])
@@ -215,12 +226,12 @@ def test_tracked_lips_are_measured_against_their_own_mean(head):
 
 def test_speech_gets_the_gain_and_the_blinks(head):
     sound, eyes = babble(1.0), torch.linspace(-1, 0, 5)
-    plain, gained = (SpeechDrive(head.model, sound, gain).motion(3, 5, eyes).code[0].detach() for gain in (None, 2.0))
+    plain, gained = (SpeechDrive(head.model, sound, FACE, gain).motion(4, 5, eyes).code[0].detach() for gain in (None, 2.0))
     torch.testing.assert_close(gained[:, :-1], 2 * plain[:, :-1])
     torch.testing.assert_close(plain[:, -1], eyes)
     assert plain[:, :-1].std() > 0
-    whole = SpeechDrive(head.model, sound).motion(0, 25, torch.zeros(25)).code[0]
-    torch.testing.assert_close(whole[3:8, :-1], plain[:, :-1], atol=1e-5, rtol=1e-5)
+    whole = SpeechDrive(head.model, sound, FACE).motion(0, 25, torch.zeros(25)).code[0]
+    torch.testing.assert_close(whole[4:9, :-1], plain[:, :-1], atol=1e-5, rtol=1e-5)
 
 
 def test_statistics_hold_every_stage(head, photo, tmp_path):
