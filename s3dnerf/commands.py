@@ -152,7 +152,7 @@ def bundle(checkpoint: str, output: str, lip_sync: Optional[str] = None, mouth_g
     print(f"wrote {output}")
 
 
-def validate(shards: str, weights: str = "one-shot-256", lip_sync: Optional[str] = None, train: Optional[str] = None,
+def validate(shards: str, weights: str = "one-shot-256", lip_sync: Optional[str] = "lip-judge", train: Optional[str] = None,
              clips: int = 12, output: Optional[str] = None) -> int:
     """Checks that every part of a model is at work, on clips of people whom it has never seen.
 
@@ -162,7 +162,7 @@ def validate(shards: str, weights: str = "one-shot-256", lip_sync: Optional[str]
     Args:
         shards: folder of validation shards
         weights: name of installed weights (see `s3dnerf models`), a folder, or a training checkpoint
-        lip_sync: bundle or checkpoint of a lip discriminator that has not taught the model, to judge it
+        lip_sync: a lip discriminator that has not taught the model, to judge it: an installed one, a bundle or a checkpoint
         train: folder of the training shards, whose people must not be in the validation shards
         clips: how many clips are looked at, spread over people
         output: file for the report (JSON)

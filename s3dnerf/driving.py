@@ -50,7 +50,7 @@ class FaceDrive:
 
     def __init__(self, model: S3DNeRF, track: Track, gain: Optional[float] = None):
         mesh = torch.from_numpy(track.mesh())
-        self.model, self.codes = model, FaceCode().relative(mesh, mesh.mean(0)).float()
+        self.model, self.codes = model, FaceCode().driving(mesh, mesh.mean(0)).float()
         self.codes[:, :-1] *= 1.0 if gain is None else gain
 
     def motion(self, first: int, count: int, eyes: Tensor) -> Motion:

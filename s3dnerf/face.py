@@ -90,10 +90,25 @@ class FaceCode(nn.Module):
         """Driving codes [*, 13]: landmarks [*, 478, 3] against the same person's mean face (broadcast)."""
         return self.absolute(mesh) - self.absolute(mean_mesh)
 
-    def own(self, absolute: Tensor) -> Tensor:
-        """Estimate [*, 13] of what `relative` would say of a face of which only the absolute code [*, 13] is known: the
-        speaker's mean face, which one photo does not show, is told by a ridge regression over the training people."""
-        return absolute @ self.own_map[:-1] + self.own_map[-1]
+    def driving(self, mesh: Tensor, mean_mesh: Tensor) -> Tensor:
+        """`relative`, but with lips as far apart as they are seen: closed is closed, whatever the mean face says, which a
+        short recording tells badly."""
+        return self.with_opening(self.relative(mesh, mean_mesh), self.gap(mesh))
+
+    def own(self, mesh: Tensor) -> Tensor:
+        """Estimate [*, 13] of what `driving` would say of a photo's landmarks [*, 478, 3]: the speaker's mean face, which one
+        photo does not show, is told by a ridge regression over the training people."""
+        return self.with_opening(self.absolute(mesh) @ self.own_map[:-1] + self.own_map[-1], self.gap(mesh))
+
+    def gap(self, mesh: Tensor) -> Tensor:
+        """[*] how much farther apart the inner lips of landmarks [*, 478, 3] are than those of the mean of all people."""
+        upper, lower = (2 * self.points.index(lip) + 1 for lip in (13, 14))
+        return mesh[..., 14, 1] - mesh[..., 13, 1] - (self.mean[lower] - self.mean[upper])
+
+    def with_opening(self, code: Tensor, opening: Tensor) -> Tensor:
+        """Driving codes [*, 13], changed as little as possible, whose `opening` is as given [*]."""
+        opens = self.opening(torch.eye(self.size, device=code.device, dtype=code.dtype))
+        return code + (opening - self.opening(code))[..., None] * opens / (opens @ opens)
 
     def displacement(self, code: Tensor) -> Tensor:
         """[*, 63, 2] where a driving code [*, 13] moves lips and jaw, head units; inverse of `relative` up to the basis."""
@@ -111,7 +126,5 @@ class FaceCode(nn.Module):
 
     def closing(self, mean_mesh: Tensor) -> Tensor:
         """The smallest driving code [*, 13] that brings the inner lips of a mean face [*, 478, 3] together."""
-        opens = self.opening(torch.eye(self.size, device=mean_mesh.device))[:-1]
         gap = (mean_mesh[..., 14, 1] - mean_mesh[..., 13, 1]).clamp_min(0)
-        code = -gap[..., None] * opens / (opens @ opens)
-        return torch.cat([code, torch.zeros_like(code[..., :1])], -1)
+        return self.with_opening(torch.zeros(*gap.shape, self.size, device=gap.device), -gap)

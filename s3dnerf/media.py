@@ -261,7 +261,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: PathLike, width: int, height: int, *, sound: Optional[np.ndarray] = None, fps: int = FPS,
-                 crf: int = 18, preset: str = "veryfast"):
+                 crf: int = 14, preset: str = "veryfast"):
         import av
 
         self.path, self.sound, self.fps, self.count, self.heard = check_output(path), sound, fps, 0, 0

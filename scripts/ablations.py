@@ -140,8 +140,8 @@ def frame_figures(frames, clip, truth, judge, lpips):
                "sharpness": (sharpness(frames, head).mean() / sharpness(clip.frames[0], head).mean()).item(),
                "lpips": lpips(2 * frames - 1, 2 * clip.frames[0] - 1).mean().item() if lpips else None, "sync": None}
     if judge is not None and len(frames) > judge.frames:
-        lips, sound = judge.windows(crop_lips(frames[None], project(clip.mesh, clip.cameras)[0]), clip.mel)
-        figures["sync"] = sync_margin(judge.embed_lips(lips) @ judge.embed_sound(sound).T).item()
+        lips = crop_lips(frames[None], project(clip.mesh, clip.cameras)[0])
+        figures["sync"] = sync_margin(judge(lips, clip.mel)[0]).item()
     points, seen = landmarks(frames)
     return figures | mouth_figures(points, truth) | {"faces": seen.float().mean().item()}
 
@@ -152,7 +152,7 @@ def measure(model, clips, truths, judge, lpips):
     rows = []
     for clip, truth in zip(clips, truths):
         appearance = model.encode(clip.portrait)
-        code = model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
+        code = model.face_code.driving(clip.mesh, clip.mean_mesh[:, None])
         by_speech = model.drive(clip.speech)
         by_speech = Motion(torch.cat([by_speech.code[..., :-1], code[..., -1:]], -1), by_speech.tokens)
         picture = lambda rendering: rendering.image[0].clamp(0, 1)

@@ -79,6 +79,18 @@ def test_closing_brings_the_inner_lips_together():
     assert abs(closed[14, 1] - closed[13, 1]) < 1e-4
 
 
+def test_lips_are_driven_as_far_apart_as_they_are_seen():
+    """Whatever the mean face says: one that was open all the time must not close the mouth of others."""
+    code = FaceCode()
+    for mean in (open_mouth(0.0), open_mouth(0.2)):
+        faces = torch.stack([open_mouth(0.0), open_mouth(0.15)])
+        driven = code.driving(faces, mean)
+        assert torch.allclose(code.opening(driven).diff(), torch.tensor(0.15), atol=1e-5)
+        assert torch.allclose(code.opening(driven), code.opening(code.own(faces)), atol=1e-5)
+        rest = driven - code.relative(faces, mean)
+        assert (rest[:, -1] == 0).all()
+
+
 def test_the_first_component_opens_the_mouth():
     code = FaceCode()
     step = torch.zeros(12, 13)

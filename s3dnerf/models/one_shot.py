@@ -161,7 +161,7 @@ class S3DNeRF(nn.Module):
     def flow(self, appearance: Appearance, motion: Motion, evaluation: Optional[str] = None) -> FaceFlow:
         """What moves the face in frames [B, T], ready to be read at any point; `evaluation` None is the model's own, and
         "point" is cheaper where few points are read."""
-        mesh = self.mesh_motion(appearance.portrait.mesh, appearance.source_code, motion.code)
+        mesh = self.mesh_motion(appearance.portrait.mesh, motion.code)
         return FaceFlow(mesh, self.deform(appearance, motion) if (evaluation or self.evaluation) == "lattice" else None)
 
     def deform(self, appearance: Appearance, motion: Motion) -> Deformation:

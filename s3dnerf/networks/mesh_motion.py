@@ -46,9 +46,9 @@ class MeshMotion(nn.Module):
         self.shown = nn.Parameter(torch.tensor([6.0, -4.0]))
         self.register_buffer("radius", torch.from_numpy(landmark_radii()), persistent=False)
 
-    def forward(self, mesh: Tensor, source_code: Tensor, code: Tensor) -> MeshFlow:
-        """Maps [B, T] for a photo's landmarks `mesh` [B, 478, 3] with absolute code [B, K], and driving codes [B, T, K]."""
-        change = code - self.face_code.own(source_code)[:, None]
+    def forward(self, mesh: Tensor, code: Tensor) -> MeshFlow:
+        """Maps [B, T] for a photo's landmarks `mesh` [B, 478, 3] and driving codes [B, T, K]."""
+        change = code - self.face_code.own(mesh)[:, None]
         start = mesh[:, None, :, :2]
         target = meet(start + self.face_code.mesh_displacement(change))
         y, x = self._axes(mesh)
@@ -86,13 +86,13 @@ class MeshMotion(nn.Module):
         read = read.squeeze(-1).transpose(1, 2).unflatten(0, points.shape[:2])
         window = face_window(unit)
         offset = F.pad(read[..., :2] * window, (0, 1))
-        return offset, torch.sigmoid(-read[..., 2:] / SOFTNESS - 1) * window
+        return offset, torch.sigmoid(-read[..., 2:] / SOFTNESS) * window
 
 
 class NoMeshMotion(nn.Module):
     """Takes the place of `MeshMotion` where landmarks shall carry nothing: no offset, and no inside of the mouth."""
 
-    def forward(self, mesh: Tensor, source_code: Tensor, code: Tensor) -> MeshFlow:
+    def forward(self, mesh: Tensor, code: Tensor) -> MeshFlow:
         """As in `MeshMotion`, of the smallest size."""
         return MeshFlow(code.new_zeros(*code.shape[:2], 3, 1, 1), code.new_zeros(*code.shape[:2], 1))
 

@@ -52,7 +52,7 @@ class MotionSystem(ModelSystem):
         if self.weights["code"]:
             terms |= self.code_errors(clip, codes[..., :-1])
         if self.weights["offset"]:
-            terms["offset"] = self.motion_error(clip, codes)
+            terms["offset"] = self.motion_error(clip)
         terms["total"] = sum(self.weights[name] * value for name, value in terms.items())
         self.log_terms("train", terms, len(clip.keys))
         return terms["total"]
@@ -74,14 +74,14 @@ class MotionSystem(ModelSystem):
         spread = self.model.face_code.spread.sqrt()
         return spread / spread.mean()
 
-    def motion_error(self, clip: Clip, codes: Tensor) -> Tensor:
+    def motion_error(self, clip: Clip) -> Tensor:
         """Error of the offset at tracked landmarks."""
         with torch.no_grad():
             appearance = self.model.encode(clip.portrait)
         if self.training and torch.rand(()) > self.face_share:
             motion = self.model.drive(clip.speech, gain=1.0)
         else:
-            motion = self.model.drive_face(codes)
+            motion = self.model.drive_face(self.model.face_code.driving(clip.mesh, clip.mean_mesh[:, None]))
         return landmark_error(self.model, appearance, motion, clip)
 
     def validation_step(self, clip: Clip, _index: int) -> None:
@@ -95,7 +95,8 @@ class MotionSystem(ModelSystem):
         terms["opening_correlation"] = correlation(opening(F.pad(predicted, (0, 1))), opening(codes[0]))
         if self.weights["offset"]:
             appearance = self.model.encode(clip.portrait)
-            for name, motion in (("face", self.model.drive_face(codes)), ("speech", self.model.drive(clip.speech, gain=1.0))):
+            driving = self.model.face_code.driving(clip.mesh, clip.mean_mesh[:, None])
+            for name, motion in (("face", self.model.drive_face(driving)), ("speech", self.model.drive(clip.speech, gain=1.0))):
                 terms |= {f"{name}_{key}": value for key, value in opening_probe(self.model, appearance, motion, clip).items()}
         self.log_terms("val", terms, 1)
 

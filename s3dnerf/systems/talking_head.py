@@ -85,7 +85,7 @@ class TalkingHeadSystem(ModelSystem):
 
     def drive(self, clip: Clip, by_face: bool) -> Motion:
         """Motion of a clip from its tracked lips, or from its speech with the eyes still tracked."""
-        code = self.model.face_code.relative(clip.mesh, clip.mean_mesh[:, None])
+        code = self.model.face_code.driving(clip.mesh, clip.mean_mesh[:, None])
         if by_face:
             return self.model.drive_face(code)
         motion = self.model.drive(disturb(clip.speech) if self.training else clip.speech)

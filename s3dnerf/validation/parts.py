@@ -16,8 +16,8 @@ def without_offsets(model: S3DNeRF) -> Iterator[None]:
     """Nothing moves: landmarks are driven by the photo's own code, and the learned offset is 0."""
 
     def own(_module, arguments):
-        mesh, source, code = arguments
-        return mesh, source, model.face_code.own(source)[:, None].expand_as(code)
+        mesh, code = arguments
+        return mesh, model.face_code.own(mesh)[:, None].expand_as(code)
 
     with ExitStack() as stack:
         stack.callback(model.mesh_motion.register_forward_pre_hook(own).remove)

@@ -145,7 +145,7 @@ def film(model: S3DNeRF, person: str, clip: Clip) -> Scene:
 
 def by_lips(model: S3DNeRF, clip: Clip) -> Motion:
     """Motion of a clip's tracked lips and eyes."""
-    return model.drive_face(model.face_code.relative(clip.mesh, clip.mean_mesh[:, None]))
+    return model.drive_face(model.face_code.driving(clip.mesh, clip.mean_mesh[:, None]))
 
 
 def frames_of(clip: Clip, index) -> Clip:

@@ -126,7 +126,7 @@ def turned(model: S3DNeRF, scene: Scene, cameras: Cameras) -> Tensor:
 
 def at_rest(model: S3DNeRF, scene: Scene, count: int) -> Motion:
     """Motion [1, count] that leaves the photo's lips and eyes as they are."""
-    return model.drive_face(model.face_code.own(scene.appearance.source_code)[:, None].expand(-1, count, -1))
+    return model.drive_face(model.face_code.own(scene.appearance.portrait.mesh)[:, None].expand(-1, count, -1))
 
 
 def yaw_of(cameras: Cameras) -> Tensor:

@@ -17,8 +17,7 @@ def model():
 
 def flow(model, change, face=FACE):
     """Maps of a face whose own code is changed by `change` [13]."""
-    source = model.face_code.absolute(face)
-    return model(face, source, (model.face_code.own(source) + change)[:, None])
+    return model(face, (model.face_code.own(face) + change)[:, None])
 
 
 def opened(amount=0.1):

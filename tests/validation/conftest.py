@@ -50,7 +50,7 @@ def recordings(model, portrait):
 def record(model, portrait):
     sequence = model.features.sequence(torch.from_numpy(read_sound(ASSETS / "demo_speech.wav"))[: 4 * 16000])
     speech = model.features.windows(sequence, FIRST, FRAMES)[None]
-    code, own = model.drive(speech).code, model.face_code.own(model.face_code.absolute(portrait.mesh))
+    code, own = model.drive(speech).code, model.face_code.own(portrait.mesh)
     mesh = portrait.mesh[:, None].repeat(1, FRAMES, 1, 1)
     mesh[..., :2] += model.face_code.mesh_displacement(code - own[:, None])
     mean_mesh = portrait.mesh.clone()

@@ -64,7 +64,7 @@ def speech_averaged(fake):
 
 def offsets_zeroed(fake):
     fake.mesh_motion.register_forward_pre_hook(
-        lambda _m, args: (*args[:2], fake.face_code.own(args[1])[:, None].expand_as(args[2])))
+        lambda _m, args: (args[0], fake.face_code.own(args[0])[:, None].expand_as(args[1])))
     fake.deformation.register_forward_hook(lambda _m, _a, found: replace(found, offset=found.offset * 0))
 
 
