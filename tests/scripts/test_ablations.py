@@ -30,7 +30,7 @@ def script():
 
 def parse(script, shards, folder, *more):
     return script.parse(["--train", str(shards), "--val", str(shards), "--output", str(folder), "--size", "64",
-                         "--steps", "2", "--motion-steps", "2", "--frames", "8", "--every", "3", "--lr", "1e-3", *more])
+                         "--steps", "2", "--motion-steps", "2", "--frames", "12", "--every", "3", "--lr", "1e-3", *more])
 
 
 def test_two_variants_from_shards_to_table_and_nothing_twice(script, shards, tmp_path, monkeypatch, capfd):
@@ -45,6 +45,7 @@ def test_two_variants_from_shards_to_table_and_nothing_twice(script, shards, tmp
     with (tmp_path / "ablations.csv").open() as file:
         table = {row["variant"]: row for row in csv.DictReader(file)}
     assert float(table["recording"]["ssim"]) == pytest.approx(1) and 0 < float(table["full"]["ssim"]) < 1
+    assert abs(float(table["full"]["sync"])) < 1
     assert table["full"]["ssim"] != table["no_deformation"]["ssim"] and float(table["full"]["m_lmd"]) > 0
     steps = {path: torch.load(path, weights_only=False)["global_step"] for path in tmp_path.rglob("last.ckpt")}
     assert len(steps) == 4 and set(steps.values()) == {2}
