@@ -10,6 +10,7 @@ from torch import Tensor
 
 from s3dnerf.data.tracking import Track
 from s3dnerf.face import FaceCode
+from s3dnerf.media import is_silent
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.poses import bounce
 from s3dnerf.types import Motion
@@ -20,7 +21,8 @@ EASE = 4
 
 
 class SpeechDrive:
-    """Lips that follow speech, eyes that follow the head's own rhythm; frame 0 is the photo's own face.
+    """Lips that follow speech, eyes that follow the head's own rhythm; frame 0 is the photo's own face, unless there is
+    nothing but silence, which stays still from the first frame on.
 
     Args:
         model: the talking head.
@@ -31,7 +33,7 @@ class SpeechDrive:
 
     def __init__(self, model: S3DNeRF, sound: np.ndarray, mesh: Tensor, gain: Optional[float] = None):
         self.model, self.gain = model, gain
-        self.own = model.face_code.own(mesh)
+        self.own, self.ease = model.face_code.own(mesh), 0 if is_silent(sound) else EASE
         with torch.inference_mode():
             self.sequence = model.features.sequence(torch.from_numpy(sound))
 
@@ -42,7 +44,8 @@ class SpeechDrive:
         motion = self.model.drive(windows[None], self.gain)
         code = motion.code.clone()
         code[..., -1] += eyes.to(device)
-        share = ((torch.arange(first, first + count, device=device) / EASE).clamp_max(1))[:, None]
+        share = (torch.arange(first, first + count, device=device) / max(self.ease, 1)).clamp_max(1)[:, None]
+        share = share if self.ease else torch.ones_like(share)
         return replace(motion, code=torch.lerp(self.own.to(device), code, share * share * (3 - 2 * share)))
 
 

@@ -141,6 +141,8 @@ def test_speech_takes_the_face_over_from_the_photo(head):
     assert torch.allclose(code[0], head.model.face_code.own(FACE), atol=1e-6)
     assert torch.allclose(code[4:], spoken[4:], atol=1e-6) and not torch.allclose(code[1:4], spoken[1:4], atol=1e-3)
     assert torch.allclose(drive.motion(2, 4, torch.zeros(4)).code[0], code[2:6], atol=1e-6)
+    silent = SpeechDrive(head.model, np.zeros(16000, np.float32), FACE).motion(0, 8, torch.zeros(8)).code[0]
+    assert not torch.allclose(silent[0], head.model.face_code.own(FACE), atol=1e-3)
 
 
 def test_the_camera_goes_around_the_head(head, photo):
