@@ -40,7 +40,7 @@ class Outcome:
 
     steps: int
     seconds: float
-    """of the session that finished it"""
+    """of the run that finished it"""
     figures: dict[str, float]
     """of the best checkpoint, on validation clips"""
 
