@@ -33,7 +33,7 @@ class SpeechDrive:
 
     def __init__(self, model: S3DNeRF, sound: np.ndarray, mesh: Tensor, gain: Optional[float] = None):
         self.model, self.gain = model, gain
-        self.own, self.ease = model.face_code.own(mesh), 0 if is_silent(sound) else EASE
+        self.own, self.begun = model.face_code.own(mesh), EASE if is_silent(sound) else 0
         with torch.inference_mode():
             self.sequence = model.features.sequence(torch.from_numpy(sound))
 
@@ -44,8 +44,7 @@ class SpeechDrive:
         motion = self.model.drive(windows[None], self.gain)
         code = motion.code.clone()
         code[..., -1] += eyes.to(device)
-        share = (torch.arange(first, first + count, device=device) / max(self.ease, 1)).clamp_max(1)[:, None]
-        share = share if self.ease else torch.ones_like(share)
+        share = ((self.begun + torch.arange(first, first + count, device=device)) / EASE).clamp_max(1)[:, None]
         return replace(motion, code=torch.lerp(self.own.to(device), code, share * share * (3 - 2 * share)))
 
 

@@ -26,9 +26,9 @@ JAW = (58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288,
 """Chin, jaw line and the skin around the mouth: what speech moves beside the lips."""
 EYELIDS = (159, 145, 158, 153, 160, 144, 386, 374, 385, 380, 387, 373)
 """Upper and lower lid in turn, three pairs for each eye."""
-EYES = ((33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
-        (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249))
-"""Outlines of both eyes, in order."""
+EYE_RINGS = ((33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
+             (362, 382, 381, 380, 374, 373, 390, 249, 263, 466, 388, 387, 386, 385, 384, 398))
+"""Outline of each eye: a corner, the lower lid, the other corner, the upper lid."""
 NOSE_BASE = 2
 UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 398)
 LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)

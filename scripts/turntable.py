@@ -14,11 +14,11 @@ from PIL import Image
 
 from s3dnerf.data.tracking import FaceTracker
 from s3dnerf.errors import InputError
-from s3dnerf.geometry import orbit
 from s3dnerf.inference import TalkingHead
 from s3dnerf.media import read_image
 from s3dnerf.paste import to_bytes
 from s3dnerf.types import Portrait
+from s3dnerf.validation.space import around
 
 ANGLES = (-30, -20, -10, 0, 10, 20, 30)
 
@@ -41,10 +41,9 @@ def measured_yaw(picture: np.ndarray) -> float:
 def turned(model, photo: str) -> np.ndarray:
     """The photo's crop, and the face from every angle, [8, S, S, 3] uint8."""
     portrait = Portrait.stack([FaceTracker().portrait(read_image(photo), model.image_size)[0]])
-    yaw = torch.tensor([math.radians(angle) for angle in ANGLES])
-    cameras = orbit(portrait.cameras.map(lambda x: x.expand(len(yaw), *x.shape[1:])), yaw, torch.zeros_like(yaw))
+    cameras = around(portrait.cameras[0], ANGLES)
     appearance = model.encode(portrait)
-    code = model.face_code.own(portrait.mesh)[:, None].expand(-1, len(yaw), -1)
+    code = model.face_code.own(portrait.mesh)[:, None].expand(-1, len(ANGLES), -1)
     rendering = model.render(appearance, model.drive_face(code), cameras.map(lambda x: x[None]))
     return np.concatenate([to_bytes(portrait.image), to_bytes(rendering.image[0])])
 

@@ -15,26 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from s3dnerf.cli import main, mistake
 from s3dnerf.commands import VERBS
 from s3dnerf.media import VideoWriter, read_frames, read_sound
 from s3dnerf.models.hub import DEFAULT, save_model
-from s3dnerf.models.one_shot import S3DNeRF
 
 ROOT = Path(__file__).parent.parent
 PHOTO, SPEECH = (str(files("s3dnerf") / "assets" / name) for name in ("demo_photo.jpg", "demo_speech.wav"))
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(tmp_path_factory, tiny_head):
     folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    save_model(S3DNeRF(image_size=64, encoder_channels=(8, 8, 8, 8), plane_channels=4, width=16, modulation_channels=6,
-                       lattice=(8, 8, 4), token_channels=8, coarse_samples=4, fine_samples=4, feature_channels=6,
-                       super_resolution_channels=(8, 8)), folder)
+    save_model(tiny_head, folder)
     return str(folder)
 
 

@@ -1,5 +1,4 @@
 """Presets and ablations: each says what it promises, and really changes the model or the loss."""
-import importlib.util
 import inspect
 from dataclasses import replace
 from pathlib import Path
@@ -155,12 +154,8 @@ def test_the_paper_s_preset_trains_on_pixels_that_speech_drives(shards, tmp_path
 
 # ablations -----------------------------------------------------------------------------------------------------------
 
-def test_every_ablation_is_trained_by_the_script():
-    path = CONFIGS.parent / "scripts" / "ablations.py"
-    specification = importlib.util.spec_from_file_location("ablations", path)
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
-    assert sorted(script.VARIANTS) == ABLATIONS
+def test_every_ablation_is_trained_by_the_script(load_script):
+    assert sorted(load_script("ablations").VARIANTS) == ABLATIONS
 
 
 @pytest.mark.parametrize("name", [name for name in ABLATIONS if name != "full"])

@@ -8,7 +8,7 @@ from typing import Optional, Sequence
 import numpy as np
 
 from s3dnerf.data.cropping import CropBox, cut
-from s3dnerf.face import EYE_CORNERS, EYES, FACE_OVAL, NOSE_BASE, RIGID, metric_face
+from s3dnerf.face import EYE_CORNERS, EYE_RINGS, FACE_OVAL, NOSE_BASE, RIGID, metric_face
 
 PATCH_EXTENT = 2.4
 """side of a patch, in eye distances"""
@@ -60,7 +60,8 @@ def skin_points() -> np.ndarray:
     points = np.stack([x, y], -1).reshape(-1, 2)
     reach = lambda ring, size: np.array([cv2.pointPolygonTest(
         _grown(face[list(ring), :2], size), (float(a), float(b)), True) for a, b in points])
-    points = points[(reach(FACE_OVAL, 0.88) > 0) & (reach(EYES[0], 1.25) < -0.03) & (reach(EYES[1], 1.25) < -0.03)]
+    left, right = (reach(ring, 1.25) < -0.03 for ring in EYE_RINGS)
+    points = points[(reach(FACE_OVAL, 0.88) > 0) & left & right]
     distance = np.linalg.norm(points[:, None] - face[None, :468, :2], axis=-1)
     nearest = np.argsort(distance, 1)[:, :6]
     weight = 1 / (np.take_along_axis(distance, nearest, 1) ** 2 + 1e-4)

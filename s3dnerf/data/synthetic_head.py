@@ -13,13 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s3dnerf.face import INNER_LIPS, LIPS, metric_face
+from s3dnerf.face import EYE_RINGS, INNER_LIPS, LIPS, metric_face
 
 ROWS, COLUMNS = 181, 361
 """one entry of the table for every degree; the last column repeats the first"""
-EYE_RINGS = ((33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
-             (362, 382, 381, 380, 374, 373, 390, 249, 263, 466, 388, 387, 386, 385, 384, 398))
-"""Mesh points around each eye: a corner, the lower lid, the other corner, the upper lid."""
 SKULL_CENTRE, SKULL_RADII = torch.tensor([0.0, -0.26, 0.06]), torch.tensor([0.86, 1.12, 0.8])
 HAIR_THICKNESS = 0.06
 RADIANS_PER_OPENING = 1.37

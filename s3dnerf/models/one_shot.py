@@ -208,7 +208,8 @@ class S3DNeRF(nn.Module):
         source, cube = self._to_source(appearance.portrait.cameras, place.flatten(1, 2))
         features = torch.cat([sample_planes(plane, cube) for plane in appearance.planes], -1).unflatten(1, points.shape[1:3])
         density, colours = self.radiance(features, place, moved.modulation, inside)
-        density = density * self._hull(appearance.portrait, source).unflatten(1, points.shape[1:3])
+        hull = person_at(appearance.portrait.person, source.transpose(1, 2)[..., None])[:, 0]
+        density = density * hull.unflatten(1, points.shape[1:3])
         colours = torch.cat([colours, inside * colours[..., :3]], -1)
         samples = FieldSamples(density, colours, source.unflatten(1, points.shape[1:3]), inside, moved.region)
         return samples.map(lambda x: x.unflatten(2, shape))
@@ -260,13 +261,6 @@ class S3DNeRF(nn.Module):
         images = (base, warped, raw, first, opacity, image(fine.depth), places, inside, painted, motion)
         return Rendering(*(x.unflatten(0, (batch, frames)) for x in images))
 
-    @staticmethod
-    def _hull(portrait: Portrait, source: Tensor) -> Tensor:
-        """[B, N, 1]: 0 where a point that lies at `source` [B, N, 2] of the photo cannot belong to the person, having the
-        background there; 1 elsewhere, a pixel or two beyond the outline too."""
-        seen = F.grid_sample(portrait.person, source[:, :, None], padding_mode="border", align_corners=False)
-        return (3 * seen[:, 0]).clamp_max(1.0)
-
     def _around(self, portrait: Portrait, rays: Rays, own: Tensor) -> Tensor:
         """By how much what is beside the head goes with it, [N, 2, h, w]: hair and neck all the way, farther things less,
         and the background not at all, unless it was behind the person.
@@ -281,14 +275,9 @@ class S3DNeRF(nn.Module):
         share = share.clamp(0, 1)
         image = lambda rows: rows.flatten(0, 1).transpose(-1, -2).unflatten(-1, own.shape[-2:])
         there = image(there.unflatten(1, points.shape[1:3]))
-        empty = self._empty(portrait, own) * self._empty(portrait, there)
+        person = portrait.person.repeat_interleave(rays.origins.shape[1], 0)
+        empty = (1 - person_at(person, own)) * (1 - person_at(person, there))
         return (there - own) * image(share * share * (3 - 2 * share)) * (1 - empty)
-
-    @staticmethod
-    def _empty(portrait: Portrait, places: Tensor) -> Tensor:
-        """[N, 1, h, w] how surely the photo shows background at places [N, 2, h, w]."""
-        person = portrait.person.repeat_interleave(len(places) // len(portrait.person), 0)
-        return 1 - (3 * look_up(person, places)).clamp_max(1.0)
 
     def _sharpen(self, portrait: Portrait, fine: RayColours, surface: Surface, window: Window,
                  size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -332,6 +321,12 @@ def look_up(images: Tensor, places: Tensor, mode: str = "bilinear") -> Tensor:
     """Images [N, 3, H, W] read at places [N, 2, h, w] in [-1, 1]; outside the border it repeats. Between pixels, "bilinear"
     loses a third of the fine detail, "bicubic" a tenth."""
     return F.grid_sample(images, places.permute(0, 2, 3, 1), mode=mode, padding_mode="border", align_corners=False)
+
+
+def person_at(person: Tensor, places: Tensor) -> Tensor:
+    """[N, 1, h, w]: 0 at places [N, 2, h, w] in [-1, 1] where a photo with masks `person` [N, 1, H, W] shows background, 1
+    where it shows the person, and a pixel or two beyond the outline too."""
+    return (3 * look_up(person, places)).clamp_max(1.0)
 
 
 def border_fade(places: Tensor) -> Tensor:

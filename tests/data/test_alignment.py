@@ -7,7 +7,7 @@ from s3dnerf.data.alignment import Patch, align_heads, skin_points
 from s3dnerf.data.module import read_cameras
 from s3dnerf.data.synthetic import draw_person, synthetic_clip
 from s3dnerf.data.tracking import solve_pnp
-from s3dnerf.face import EYES, metric_face
+from s3dnerf.face import EYE_RINGS, metric_face
 from s3dnerf.geometry import project
 
 SIZE = 192
@@ -72,7 +72,7 @@ def test_a_change_of_light_is_no_motion(film):
 def test_skin_points_leave_eyes_and_mouth_out():
     points, face = skin_points(), metric_face()
     assert len(points) > 300 and points[:, 1].max() < face[13, 1]
-    for eye in EYES:
+    for eye in EYE_RINGS:
         assert np.linalg.norm(points[:, :2] - face[list(eye), :2].mean(0), axis=1).min() > 0.09
     nearest = np.linalg.norm(points[:, None, :2] - face[None, :468, :2], axis=-1).argmin(1)
     assert np.abs(points[:, 2] - face[nearest, 2]).mean() < 0.05

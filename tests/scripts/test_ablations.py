@@ -1,10 +1,8 @@
 """The ablation script from shards to table, at the smallest size, and the figures that it takes."""
 import csv
-import importlib.util
 import json
 from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,15 +15,10 @@ from s3dnerf.geometry import project
 from s3dnerf.models.hub import load_lip_sync, load_model
 from s3dnerf.networks.lip_sync import LipSyncDiscriminator
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "ablations.py"
-
 
 @pytest.fixture(scope="module")
-def script():
-    specification = importlib.util.spec_from_file_location("ablations", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("ablations")
 
 
 def parse(script, shards, folder, *more):

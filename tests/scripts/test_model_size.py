@@ -1,21 +1,13 @@
 """Parameters and operations of presets, against counts by hand."""
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
 from s3dnerf.models.one_shot import S3DNeRF
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "model_size.py"
-
 
 @pytest.fixture(scope="module")
-def script():
-    specification = importlib.util.spec_from_file_location("model_size", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("model_size")
 
 
 def build(**options):

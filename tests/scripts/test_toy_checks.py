@@ -1,5 +1,4 @@
 """The page of the toy check: filled from a report, and naming what exists."""
-import importlib.util
 import re
 from pathlib import Path
 
@@ -13,11 +12,8 @@ PAGE = (ROOT / "docs" / "toy_checks.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def script():
-    specification = importlib.util.spec_from_file_location("toy_checks", ROOT / "scripts" / "toy_checks.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("toy_checks")
 
 
 def test_a_report_fills_its_rows_and_leaves_the_others(script):

@@ -14,12 +14,10 @@ from s3dnerf.validation.suite import CHECKS
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(tmp_path_factory, tiny_head):
     folder = tmp_path_factory.mktemp("weights")
+    save_model(tiny_head, folder)
     torch.manual_seed(0)
-    save_model(S3DNeRF(image_size=64, encoder_channels=(8, 8, 8, 8), plane_channels=4, width=16, modulation_channels=6,
-                       lattice=(8, 8, 4), token_channels=8, coarse_samples=4, fine_samples=4, feature_channels=6,
-                       super_resolution_channels=(8, 8)), folder)
     save_model(LipSyncDiscriminator(width=8, embedding=16), folder, "lip_sync", "lip_sync")
     return folder
 
