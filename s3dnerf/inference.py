@@ -193,7 +193,7 @@ class TalkingHead:
                                       f"{SAFE_ORBIT:.0f} the picture suffers")
         with torch.inference_mode():
             with statistics.stage("encode identity"):
-                appearance = self.model.encode(Portrait.stack([portrait]).to(self.device))
+                appearance = self.model.with_detail(self.model.encode(Portrait.stack([portrait]).to(self.device)))
             with statistics.stage("speech features"):
                 driver = (SpeechDrive(self.model, sound, appearance.portrait.mesh[0], mouth_gain) if drive is None
                           else FaceDrive(self.model, tracks[str(drive)], mouth_gain))

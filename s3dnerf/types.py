@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -196,10 +197,13 @@ class Appearance(TensorRecord):
     """[B] the photo that it was made from."""
     source_code: Tensor
     """[B, K] absolute face code of the photo."""
+    detail: Optional[Tensor] = None
+    """[B, 3, H, W] what a rendering of the photo lacks of it (`S3DNeRF.with_detail`); None where nothing is to be added."""
 
     def map(self, function):
         planes = tuple(function(plane) for plane in self.planes)
-        return Appearance(planes, function(self.lattice), self.portrait.map(function), function(self.source_code))
+        detail = None if self.detail is None else function(self.detail)
+        return Appearance(planes, function(self.lattice), self.portrait.map(function), function(self.source_code), detail)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,25 @@
-"""Head poses refined on the picture itself: the skin of the first frame is looked for in every other."""
+"""Head poses refined on the picture itself: skin and hair of the first frame are looked for in every other."""
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 import numpy as np
 
 from s3dnerf.data.cropping import CropBox, cut
 from s3dnerf.face import EYE_CORNERS, EYE_RINGS, FACE_OVAL, NOSE_BASE, RIGID, metric_face
 
-PATCH_EXTENT = 2.4
+PATCH_EXTENT = 3.4
 """side of a patch, in eye distances"""
-PATCH_PIXELS = 216
+PATCH_PIXELS = 256
 """side of a patch, pixels; smaller faces are not enlarged"""
 SPACING = 0.035
 """of the points of skin that are compared, head units"""
+HAIR_SPACING, HAIR_WEIGHT = 0.05, 0.3
+"""the same of hair and ears, and what one such point counts beside one of skin: how deep it lies is only guessed"""
+SKULL_CENTRE, SKULL_RADII = (0.0, -0.1, 0.25), (1.0, 1.4, 0.43)
+"""an ellipsoid, head frame, near whose front hair and ears lie"""
 ROUNDS = 6
 PIXEL_WEIGHT = 0.05
 """of one point of skin, in grey levels squared, against one landmark, in hundredths of a head unit squared"""
@@ -69,6 +73,21 @@ def skin_points() -> np.ndarray:
     return np.concatenate([points, depth[:, None]], 1)
 
 
+@lru_cache(maxsize=1)
+def hair_points() -> np.ndarray:
+    """[N, 3] points around the face, from the ears up, that turn with the head; head frame. What is far from the middle, in
+    depth too, tells a turn from a shift."""
+    import cv2
+
+    x, y = np.meshgrid(np.arange(-1.0, 1.001, HAIR_SPACING), np.arange(-1.3, 0.3, HAIR_SPACING))
+    points = np.stack([x, y], -1).reshape(-1, 2)
+    outline = metric_face().astype(np.float64)[list(FACE_OVAL), :2].astype(np.float32)
+    points = points[[cv2.pointPolygonTest(outline, (float(a), float(b)), True) < -0.02 for a, b in points]]
+    reach = ((points - SKULL_CENTRE[:2]) / np.array(SKULL_RADII[:2])) ** 2
+    depth = SKULL_CENTRE[2] - SKULL_RADII[2] * np.sqrt(np.clip(1 - reach.sum(1), 0, None))
+    return np.concatenate([points, depth[:, None]], 1)
+
+
 def _grown(ring: np.ndarray, size: float) -> np.ndarray:
     middle = ring.mean(0)
     return ((ring - middle) * size + middle).astype(np.float32)
@@ -101,7 +120,9 @@ class Skin:
     """What the first frame shows of the face."""
 
     points: np.ndarray
-    """[N, 3] see `skin_points`"""
+    """[N, 3] see `skin_points` and `hair_points`"""
+    share: np.ndarray
+    """[N] what each counts"""
     shade: np.ndarray
     """[N] their grey levels"""
     face: np.ndarray
@@ -112,8 +133,9 @@ class Skin:
     @classmethod
     def of(cls, frame: "_Frame", rotation: np.ndarray, translation: np.ndarray) -> "Skin":
         """As a frame shows it, seen in a pose."""
-        points, face = skin_points(), metric_face()[list(RIGID)].astype(np.float64)
-        return cls(points, frame.read(frame.project(points, rotation, translation)[1])[0], face,
+        skin, hair, face = skin_points(), hair_points(), metric_face()[list(RIGID)].astype(np.float64)
+        points, share = np.concatenate([skin, hair]), np.repeat([1.0, HAIR_WEIGHT], [len(skin), len(hair)])
+        return cls(points, share, frame.read(frame.project(points, rotation, translation)[1])[0], face,
                    frame.offsets(face, rotation, translation))
 
 
@@ -166,8 +188,9 @@ class _Frame:
         for _ in range(ROUNDS):
             grey, *change = self.read(self.project(skin.points, rotation, translation)[1])
             wrong = grey - shade @ light
-            slope = np.concatenate([np.einsum("in,nij->nj", change, self.slopes(skin.points, rotation, translation)), -shade], 1)
-            left, right = _normal(slope[:, None], wrong[:, None], PIXEL_KNEE, PIXEL_WEIGHT)
+            slope = np.einsum("in,nij->nj", change, self.slopes(skin.points, rotation, translation))
+            slope = np.concatenate([slope, -shade], 1)
+            left, right = _normal(slope[:, None], wrong[:, None], PIXEL_KNEE, PIXEL_WEIGHT * skin.share)
             scale = 100 * translation[2] / self.focal
             wrong_marks = skin.offsets - self.offsets(skin.face, rotation, translation)
             slope = np.pad(self.slopes(skin.face, rotation, translation) * scale[:, None], ((0, 0), (0, 0), (0, 2)))
@@ -180,8 +203,10 @@ class _Frame:
         return (rotation, translation) if believed else None
 
 
-def _normal(slope: np.ndarray, wrong: np.ndarray, knee: float, weight: float) -> tuple[np.ndarray, np.ndarray]:
-    """Normal equations [8, 8] and [8] of residuals [N, D] with slopes [N, D, 8], large ones counted less."""
+def _normal(slope: np.ndarray, wrong: np.ndarray, knee: float,
+            weight: Union[float, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations [8, 8] and [8] of residuals [N, D] with slopes [N, D, 8], large ones counted less; one weight for
+    all, or [N]."""
     size = np.linalg.norm(wrong, axis=1)
     share = weight * np.minimum(1, knee / np.maximum(size, 1e-9))
     left = np.einsum("nda,n,ndb->ab", slope, share, slope, optimize=True)

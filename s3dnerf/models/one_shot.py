@@ -14,10 +14,11 @@ from s3dnerf.geometry import HEAD_BACK, HEAD_FRONT, cast_rays, pixel_grid, proje
 from s3dnerf.networks.appearance import HierarchicalAppearanceEncoder
 from s3dnerf.networks.deformation import CrossModalDeformationField, Deformation
 from s3dnerf.networks.mesh_motion import MeshFlow, MeshMotion, NoMeshMotion
-from s3dnerf.networks.radiance import HEAD_CENTRE, HEAD_RADII, RadianceField
+from s3dnerf.networks.radiance import RadianceField
 from s3dnerf.networks.speech import TOKENS, SpeechEncoder
 from s3dnerf.networks.speech_features import MelFeatures, TransformerFeatures
 from s3dnerf.networks.super_resolution import SuperResolution, resize
+from s3dnerf.networks.surroundings import Surroundings
 from s3dnerf.networks.triplane import SlotFusion, sample_planes
 from s3dnerf.rendering.renderer import CoarseToFineRenderer
 from s3dnerf.types import (Appearance, Cameras, Clip, FieldSamples, Motion, Portrait, RayColours, Rays, Rendering,
@@ -26,10 +27,8 @@ from s3dnerf.types import (Appearance, Cameras, Clip, FieldSamples, Motion, Port
 BORDER = 0.06
 """The outer share of the frame over which the head fades into the photo, so that a crop can be put back unseen."""
 
-FREE = (1.15, 1.6)
-"""Radii, of the head's ellipsoid, up to which everything goes with the head, and from which nothing does."""
-TORSO = (1.1, 1.7)
-"""The same downwards, head units: the chin is at about 1."""
+JAW = (0.8, 1.0)
+"""Between these heights, head frame, what is rendered passes from the jaw, which goes with the head, to the neck."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,8 @@ class FaceFlow(TensorRecord):
 class Surface(TensorRecord):
     """Where a rendered surface is looked at again, at full resolution."""
 
+    cameras: Cameras
+    """[B, T] of whole frames."""
     rays: Rays
     """[B, T, R] that were rendered."""
     pixels: Rays
@@ -94,6 +95,7 @@ class S3DNeRF(nn.Module):
         stride: pixels of the frame per ray.
         speech: "mel", or hub name or folder of a wav2vec2 / HuBERT encoder.
         mouth_gain: factor on the lip code regressed from speech, which undoes its regression to the mean.
+        detail: share, of what a rendering of the photo itself lacks of it, that is added to every frame (`with_detail`).
     """
 
     def __init__(self, image_size: int = 256, encoder_channels: Sequence[int] = (24, 48, 64, 96), encoder_blocks: int = 1,
@@ -104,14 +106,15 @@ class S3DNeRF(nn.Module):
                  mesh_motion: bool = True, token_channels: int = 48, speech_width: int = 128, coarse_samples: int = 8,
                  fine_samples: int = 8, importance: bool = True, feature_channels: int = 16,
                  super_resolution_channels: Optional[tuple[int, ...]] = (48, 32), warp: bool = True, stride: int = 4,
-                 speech: str = "mel", mouth_gain: float = 1.0):
+                 speech: str = "mel", mouth_gain: float = 1.0,
+                 detail: float = 0.2):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if evaluation not in ("lattice", "point"):
             raise ValueError(f"found evaluation={evaluation!r}; expected lattice or point")
         self.arguments = self_arguments
         self.image_size, self.stride, self.evaluation, self.mouth_gain = image_size, stride, evaluation, mouth_gain
-        self.warp = warp
+        self.warp, self.detail = warp, detail
         scales = len(encoder_channels)
         self.face_code = FaceCode()
         self.encoder = HierarchicalAppearanceEncoder(encoder_channels, plane_channels, encoder_blocks, backbone,
@@ -123,6 +126,7 @@ class S3DNeRF(nn.Module):
                                                       modulation_channels, lattice, mode=mode, attention=attention,
                                                       cross_modal=cross_modal)
         self.mesh_motion = MeshMotion() if mesh_motion else NoMeshMotion()
+        self.surroundings = Surroundings()
         self.radiance = RadianceField(scales * plane_channels, modulation_channels, decoder_width or width, feature_channels)
         self.renderer = CoarseToFineRenderer(coarse_samples, fine_samples, importance)
         self.super_resolution = None
@@ -142,6 +146,16 @@ class S3DNeRF(nn.Module):
         code = self.face_code.absolute(portrait.mesh)
         appearance = Appearance(planes, lattice, portrait, code)
         return replace(appearance, lattice=self._fuse(appearance, lattice))
+
+    def with_detail(self, appearance: Appearance) -> Appearance:
+        """The same, with what a rendering of the photo's own face, seen by its own camera, lacks of the photo: grain and
+        marks that no network has to know. Costs the rendering of one frame."""
+        if not self.warp:
+            return appearance
+        portrait = appearance.portrait
+        motion = self.drive_face(self.face_code.own(portrait.mesh)[:, None])
+        shown = self.render(replace(appearance, detail=None), motion, portrait.cameras.map(lambda x: x[:, None]))
+        return replace(appearance, detail=(portrait.image - shown.image[:, 0]) * (1 - shown.painted[:, 0]))
 
     def drive(self, speech: Tensor, gain: float | None = None) -> Motion:
         """Motion [B, T] from speech features [B, T, C, W]; `gain` None takes the model's own `mouth_gain`."""
@@ -192,12 +206,12 @@ class S3DNeRF(nn.Module):
             zero = torch.zeros(batch, device=cameras.intrinsics.device)
             window = Window(zero, zero, size, size)
         height, width = window.height // stride, window.width // stride
-        cameras = cameras.cropped(window.left[:, None], window.top[:, None])
-        rays = cast_rays(cameras.resized(1 / stride), height, width)
+        seen = cameras.cropped(window.left[:, None], window.top[:, None])
+        rays = cast_rays(seen.resized(1 / stride), height, width)
         flow = self.flow(appearance, motion)
         coarse, fine = self.renderer(rays, lambda points: self.field(appearance, motion, points, flow))
-        surface = Surface(rays, cast_rays(cameras, window.height, window.width), flow.mesh)
-        return self._finish(appearance.portrait, coarse, fine, surface, window, (batch, frames, height, width))
+        surface = Surface(cameras, rays, cast_rays(seen, window.height, window.width), flow.mesh)
+        return self._finish(appearance, coarse, fine, surface, window, (batch, frames, height, width))
 
     def field(self, appearance: Appearance, motion: Motion, points: Tensor, flow: FaceFlow) -> FieldSamples:
         """The field at points [B, T, R, S, 3] of the observed, moving face."""
@@ -228,19 +242,22 @@ class S3DNeRF(nn.Module):
         through = (2 * (depth - head_depth) + HEAD_FRONT - HEAD_BACK) / (HEAD_FRONT + HEAD_BACK)
         return source, torch.cat([source, through], -1)
 
-    def _finish(self, portrait: Portrait, coarse: RayColours, fine: RayColours, surface: Surface, window: Window,
+    def _finish(self, appearance: Appearance, coarse: RayColours, fine: RayColours, surface: Surface, window: Window,
                 shape: tuple[int, int, int, int]) -> Rendering:
         """Rays to images: look the photo up, put the rendered inside of the mouth in, add super-resolution."""
-        batch, frames, height, width = shape
+        portrait, (batch, frames, height, width) = appearance.portrait, shape
         image = lambda rows: rows.transpose(-1, -2).unflatten(-1, (height, width)).flatten(0, 1)
         small = self._own_place(window, height, width).repeat_interleave(frames, 0)
         large = self._own_place(window, window.height, window.width).repeat_interleave(frames, 0)
         photo = portrait.image.repeat_interleave(frames, 0)
         fade = border_fade(small)
-        around = small + fade * self._around(portrait, surface.rays, small)
+        beside, shift, shares = self._follow(portrait, surface, small)
+        around = small + fade * beside
         behind = look_up(photo, around)
         opacity, motion = image(fine.opacity) * fade, image(fine.motion)
-        source = image(fine.source) * fade + (1 - opacity) * around
+        solid = image(fine.opacity)
+        carried = part(shift * solid, image(fine.source) - small * solid, shares) + small * solid
+        source = carried * fade + (1 - opacity) * around
         detail, inside = self._sharpen(portrait, fine, surface, window, (height, width))
         cover = resize(opacity, window.height, window.width)
         places = large + resize(source - small, window.height, window.width) + detail * cover
@@ -257,27 +274,48 @@ class S3DNeRF(nn.Module):
         if self.super_resolution is not None:
             base = base + self.super_resolution(features[:, :-3], inside, opacity, motion, base, warped,
                                                 look_up(photo, large)) * border_fade(large)
+        if appearance.detail is not None:
+            base = base + self._detail_at(appearance.detail.repeat_interleave(frames, 0), places, large) * (1 - painted)
         first = image(coarse.features)[:, :3] * fade + (1 - image(coarse.opacity) * fade) * behind
         images = (base, warped, raw, first, opacity, image(fine.depth), places, inside, painted, motion)
         return Rendering(*(x.unflatten(0, (batch, frames)) for x in images))
 
-    def _around(self, portrait: Portrait, rays: Rays, own: Tensor) -> Tensor:
-        """By how much what is beside the head goes with it, [N, 2, h, w]: hair and neck all the way, farther things less,
-        and the background not at all, unless it was behind the person.
+    def _detail_at(self, detail: Tensor, places: Tensor, own: Tensor) -> Tensor:
+        """Detail [N, 3, H, W] looked up at places [N, 2, H, W]: all of it where the photo stays where it is (`own`), and
+        the model's share where it moves and may lie a pixel off."""
+        moved = (places - own).norm(dim=1, keepdim=True) * (self.image_size / 2)
+        return look_up(detail, places, "bicubic") * torch.lerp((-moved ** 2 / 2).exp(), torch.ones_like(moved), self.detail)
 
-        `own` [N, 2, h, w] is where the rays' pixels lie in the frame. A point beside the head is taken to be as far away as
-        the head's middle.
+    def _follow(self, portrait: Portrait, surface: Surface, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How far what is beside the head goes with it, [N, 2, h, w]; then, for what is rendered, the head's shift alone and
+        the shares [N, 2, h, w] of it and of the turn: below the jaw they are those of the neck.
+
+        `own` [N, 2, h, w] is where the rays' pixels lie in the frame. The background does not go with the head at all,
+        unless it was behind the person.
         """
-        points = rays.origins - rays.directions * (rays.origins * rays.directions).sum(-1, keepdim=True)
-        there, _ = self._to_source(portrait.cameras, points.flatten(1, 2))
-        reach = ((points - points.new_tensor(HEAD_CENTRE)) / points.new_tensor(HEAD_RADII))[..., :2].norm(dim=-1, keepdim=True)
-        share = torch.minimum((FREE[1] - reach) / (FREE[1] - FREE[0]), (TORSO[1] - points[..., 1:2]) / (TORSO[1] - TORSO[0]))
-        share = share.clamp(0, 1)
+        rays = surface.rays
         image = lambda rows: rows.flatten(0, 1).transpose(-1, -2).unflatten(-1, own.shape[-2:])
-        there = image(there.unflatten(1, points.shape[1:3]))
-        person = portrait.person.repeat_interleave(rays.origins.shape[1], 0)
-        empty = (1 - person_at(person, own)) * (1 - person_at(person, there))
-        return (there - own) * image(share * share * (3 - 2 * share)) * (1 - empty)
+        points = rays.origins - rays.directions * (rays.origins * rays.directions).sum(-1, keepdim=True)
+        depth, *shares = self.surroundings(points)
+        shares = torch.cat(shares, -1)
+        there, _ = self._to_source(portrait.cameras, (points + rays.directions * depth).flatten(1, 2))
+        shift = self._shift(portrait.cameras, surface.cameras, own)
+        moved = part(shift, image(there.unflatten(1, points.shape[1:3])) - own, image(shares))
+        person = portrait.person.repeat_interleave(points.shape[1], 0)
+        empty = (1 - person_at(person, own)) * (1 - person_at(person, own + moved))
+        below = ((points[..., 1:2] - JAW[0]) / (JAW[1] - JAW[0])).clamp(0, 1)
+        below = below * below * (3 - 2 * below)
+        return moved * (1 - empty), shift, image(1 + (shares - 1) * below)
+
+    def _shift(self, photo: Cameras, cameras: Cameras, own: Tensor) -> Tensor:
+        """Where a head that is carried and not turned would have what is seen at `own` [N, 2, h, w], less `own`."""
+        middle = own.new_zeros(1, 1, 1, 3)
+        now, away = project(middle.expand(*cameras.camera_to_world.shape[:2], -1, -1), cameras)
+        then, before = project(middle[0].expand(len(photo.intrinsics), -1, -1), photo)
+        unit = lambda pixels: (pixels * (2 / self.image_size) - 1)[..., 0, :]
+        zoom = (away * photo.intrinsics[:, None, :1, :1] / (before[:, None] * cameras.intrinsics[..., :1, :1])).flatten(0, 1)
+        now, then = unit(now).flatten(0, 1), unit(then).repeat_interleave(cameras.intrinsics.shape[1], 0)
+        return then[..., None, None] + (own - now[..., None, None]) * zoom[..., None] - own
 
     def _sharpen(self, portrait: Portrait, fine: RayColours, surface: Surface, window: Window,
                  size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -327,6 +365,12 @@ def person_at(person: Tensor, places: Tensor) -> Tensor:
     """[N, 1, h, w]: 0 at places [N, 2, h, w] in [-1, 1] where a photo with masks `person` [N, 1, H, W] shows background, 1
     where it shows the person, and a pixel or two beyond the outline too."""
     return (3 * look_up(person, places)).clamp_max(1.0)
+
+
+def part(shift: Tensor, whole: Tensor, shares: Tensor) -> Tensor:
+    """What is left of a motion `whole` [N, 2, h, w], of which `shift` is one part and a turn the rest, when only `shares`
+    [N, 2, h, w] of the one and of the other are taken."""
+    return shares[:, :1] * shift + shares[:, 1:] * (whole - shift)
 
 
 def border_fade(places: Tensor) -> Tensor:

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 DENSITY_SCALE = 8.0
 HEAD_CENTRE, HEAD_RADII = (0.0, -0.1, 0.25), (1.0, 1.4, 1.1)
 """An ellipsoid, head frame, that a head fills: where density starts from before anything is learned."""
+BACK = 0.4
+"""Depth, head units, behind which there is nothing: there the ears end. What lies farther back no photo of a face shows, and
+from the side it would be the ear again, drawn out along the camera's rays."""
 
 
 class RadianceField(nn.Module):
@@ -47,6 +50,6 @@ class RadianceField(nn.Module):
 
 
 def head_prior(place: Tensor) -> Tensor:
-    """[*, 1] large inside the head's ellipsoid, very negative outside; `place` [*, 3] in the head frame."""
+    """[*, 1] large inside the front of the head's ellipsoid, very negative elsewhere; `place` [*, 3] in the head frame."""
     radius = ((place - place.new_tensor(HEAD_CENTRE)) / place.new_tensor(HEAD_RADII)).norm(dim=-1, keepdim=True)
-    return 8 * torch.tanh(6 * (1 - radius)) - 3
+    return 8 * torch.tanh(6 * (1 - radius)) - 3 - 12 * torch.sigmoid((place[..., 2:] - BACK) / 0.03)

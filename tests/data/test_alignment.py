@@ -82,4 +82,4 @@ def test_a_large_face_is_shrunk_to_its_patch():
     frame = np.zeros((900, 1200, 3), np.uint8)
     landmarks = metric_face()[:, :2] * 400 + (600, 450)
     patch = Patch.of(frame, landmarks)
-    assert patch.pixels.shape == (216, 216) and patch.box.side == pytest.approx(960, rel=0.01)
+    assert patch.pixels.shape == (256, 256) and patch.box.side == pytest.approx(1360, rel=0.01)

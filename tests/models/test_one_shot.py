@@ -10,6 +10,7 @@ from s3dnerf.errors import InputError
 from s3dnerf.face import metric_face
 from s3dnerf.geometry import cast_rays, frontal_camera, orbit
 from s3dnerf.models.one_shot import S3DNeRF, border_fade, look_up
+from s3dnerf.networks.surroundings import PACE
 from s3dnerf.types import Cameras, Motion, Portrait, Window
 
 SIZE, FRAMES = 64, 3
@@ -225,6 +226,46 @@ def test_hair_goes_with_the_head_and_the_background_stays(model):
     beside = lambda found: (found.source[:, :, :1] - own)[side]
     assert (beside(hair) < -0.01).float().mean() > 0.95
     assert beside(wall).abs().max() < 1e-3
+
+
+def test_shares_say_how_far_the_surroundings_go(model):
+    """Half of the head's shift beside the head and at the neck where half is its share, nothing where it is none."""
+    views = cameras(1)
+    moved = views.camera_to_world.clone()
+    moved[..., 0, 3] -= 0.15
+    views, table = Cameras(moved, views.intrinsics), model.surroundings.table
+    before = table.detach().clone()
+    places = {}
+    for share in (1.0, 0.5, 0.0):
+        with torch.no_grad():
+            table[:, 1:] = share
+        places[share] = render(model, with_person(np.s_[..., :]), views=views).source
+    with torch.no_grad():
+        table.copy_(before)
+    for part in (np.s_[..., 16:34, 50:57], np.s_[..., -8:-5, 30:34]):  # right of the head; under the chin
+        still, half, whole = (places[share][:, :, :1][part] for share in (0.0, 0.5, 1.0))
+        assert (whole - still).abs().mean() > 0.02
+        assert torch.allclose(half - still, (whole - still) / 2, atol=6e-3)
+    side, brow = ((places[1.0] - places[0.0])[:, :, :1][part].abs().mean() for part in (np.s_[..., 16:34, 50:57],
+                                                                                        np.s_[..., 26:30, 28:36]))
+    assert brow < 0.1 * side  # the face itself always goes with the head
+
+
+def test_detail_gives_the_photo_back_and_goes_with_the_skin():
+    model, portrait = build(mode="none"), portraits(1)
+    appearance = model.encode(portrait)
+    full = model.with_detail(appearance)
+    own = model.drive_face(model.face_code.own(portrait.mesh)[:, None])
+    views = portrait.cameras.map(lambda x: x[:, None])
+    rendered = {name: model.render(known, own, views) for name, known in (("plain", appearance), ("full", full))}
+    dry = rendered["full"].painted[:, 0] < 1e-3
+    error = {name: ((x.image[:, 0] - portrait.image).abs() * dry).max() for name, x in rendered.items()}
+    assert error["full"] < 1e-2 < 0.05 < error["plain"]
+    moved = views.camera_to_world.clone()
+    moved[..., 0, 3] -= 0.3
+    seen = [model.render(known, own, Cameras(moved, views.intrinsics)).image for known in (appearance, full)]
+    share = (seen[1] - seen[0]).abs().mean() / (rendered["full"].image - rendered["plain"].image).abs().mean()
+    assert 0.1 < share < 0.7
 
 
 def test_nothing_is_opaque_where_the_photo_shows_background(model):
