@@ -18,7 +18,8 @@ from s3dnerf.types import Cameras, Portrait
 
 ATEN = torch.ops.aten
 PARTS = {"encoder": "appearance encoder", "fusion": "slot fusion", "speech": "speech encoder",
-         "deformation": "deformation field", "mesh_motion": "landmarks", "radiance": "decoder", "super_resolution": "super-resolution"}
+         "deformation": "deformation field", "mesh_motion": "landmarks", "surroundings": "surroundings", "radiance": "decoder",
+         "super_resolution": "super-resolution"}
 
 
 def looked_up(_values, places, mode, *_, out_shape, **__):

@@ -42,7 +42,7 @@ def turned(model, photo: str) -> np.ndarray:
     """The photo's crop, and the face from every angle, [8, S, S, 3] uint8."""
     portrait = Portrait.stack([FaceTracker().portrait(read_image(photo), model.image_size)[0]])
     cameras = around(portrait.cameras[0], ANGLES)
-    appearance = model.encode(portrait)
+    appearance = model.with_detail(model.encode(portrait))
     code = model.face_code.own(portrait.mesh)[:, None].expand(-1, len(ANGLES), -1)
     rendering = model.render(appearance, model.drive_face(code), cameras.map(lambda x: x[None]))
     return np.concatenate([to_bytes(portrait.image), to_bytes(rendering.image[0])])

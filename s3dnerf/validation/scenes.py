@@ -137,7 +137,7 @@ def _read_sample(path: str, key: str) -> dict[str, bytes]:
 @torch.no_grad()
 def film(model: S3DNeRF, person: str, clip: Clip) -> Scene:
     """A clip [1, T] rendered from its photo, driven by its speech and by its tracked lips."""
-    appearance = model.encode(clip.portrait)
+    appearance = model.with_detail(model.encode(clip.portrait))
     some = frames_of(clip, slice(None, None, EVERY))
     spoken = Shown.of(model.render(appearance, model.drive(clip.speech), clip.cameras))
     return Scene(clip, person, appearance, spoken, Shown.of(model.render(appearance, by_lips(model, some), some.cameras)))
