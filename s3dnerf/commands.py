@@ -57,8 +57,8 @@ def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] 
             lip_sync: str = "one-shot-256") -> None:
     """Turns videos into shards to train on: tracks faces, cuts and crops, refuses what is bad and says why.
 
-    Recordings whose sound is out of step with their lips have it moved, where that is beyond doubt. A run that was killed goes
-    on where it stopped.
+    Recordings whose sound is out of step with their lips have it moved, where that is beyond doubt. A run that was
+    killed goes on where it stopped.
 
     Args:
         manifest: table (tab separated) with the columns file, person, split, source

@@ -282,8 +282,8 @@ def assemble(jobs: list[Job], folder: Path, name: str, clips_per_shard: int) -> 
     write_whole(folder / "report.tsv", ("\t".join(REPORT) + "\n" + table + "\n").encode())
     reasons = Counter(line["reason"].split(";")[0] for line in lines if line["reason"])
     moved = {line["file"] for line in lines if line["sync_offset"]}
-    print(f"{name}: {len(keys)} clips of {len(people)} people, {seconds / 60:.1f} minutes; {sum(reasons.values())} rejected, "
-          f"{len(moved)} recordings brought into step with their sound (see {folder / 'report.tsv'})")
+    print(f"{name}: {len(keys)} clips of {len(people)} people, {seconds / 60:.1f} minutes; {sum(reasons.values())} "
+          f"rejected, {len(moved)} recordings brought into step with their sound (see {folder / 'report.tsv'})")
 
 
 def samples(keys: list[tuple[Job, int]]) -> Iterator[tuple[str, dict[str, bytes]]]:

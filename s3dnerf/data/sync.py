@@ -10,13 +10,13 @@ import torch
 from s3dnerf.media import SAMPLES_PER_FRAME, log_mel, mel_windows
 
 Matcher = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""images [1, T, 3, S, S] in [0, 1], landmarks [1, T, 478, 2] in their pixels and mel windows [1, T, 80, 40] of T frames to the
-cosines [1, W, W] of every window of lips (row) and of sound (column); `LipSyncDiscriminator.match` is one"""
+"""images [1, T, 3, S, S] in [0, 1], landmarks [1, T, 478, 2] in their pixels and mel windows [1, T, 80, 40] of T frames to
+the cosines [1, W, W] of every window of lips (row) and of sound (column); `LipSyncDiscriminator.match` is one"""
 FARTHEST = 10
 """frames by which sound is taken to be off at most"""
 EVIDENCE = 0.6
-"""nats that a window tells for an offset per unit of cosine. Windows overlap and a clip's are alike, so it is far less than the
-temperature of the training says: it is what makes no offset the most probable on clips known to be in step"""
+"""nats that a window tells for an offset per unit of cosine. Windows overlap and a clip's are alike, so it is far less than
+the temperature of the training says: it is what makes no offset the most probable on clips known to be in step"""
 SURE = 0.99
 """probability of being out of step from which on sound is moved"""
 
@@ -26,14 +26,14 @@ class SyncEstimate:
     """How far the sound of a recording is off."""
 
     offset: int
-    """frames by which the sound is late (early: negative), lips at t go with the sound at t + offset; 0 if that is not sure"""
+    """frames by which the sound is late (early: negative): lips at t go with the sound at t + offset; 0 if not sure"""
     confidence: float
     """probability that the sound is late, or that it is early, whichever is more likely"""
 
 
 @dataclass(frozen=True)
 class SyncProfile:
-    """What the windows of a recording say about every offset from -10 to 10 frames; those of pieces of a recording add up."""
+    """What the windows of a recording say about every offset from -10 to 10 frames; those of its pieces add up."""
 
     cosines: np.ndarray = field(default_factory=lambda: np.zeros(2 * FARTHEST + 1))
     """[21] sum over pairs of lips and sound that are so far apart"""
@@ -69,7 +69,7 @@ class SyncProfile:
 
 @torch.inference_mode()
 def sync_profile(frames: np.ndarray, landmarks: np.ndarray, speech: np.ndarray, match: Matcher) -> SyncProfile:
-    """What images [T, S, S, 3] uint8, with landmarks [T, 478, 2] in their pixels, and sound [T * 640] say about its offset."""
+    """What images [T, S, S, 3] uint8, with landmarks [T, 478, 2] in their pixels, and sound [T * 640] say of its offset."""
     images = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
     mel = mel_windows(log_mel(speech), len(images))
     return SyncProfile.of(match(images[None], torch.from_numpy(landmarks).float()[None], mel[None])[0].double().numpy())

@@ -91,8 +91,8 @@ class MotionSystem(ModelSystem):
         for number in range(2):
             truth, guess = codes[0, :, number], predicted[:, number]
             terms |= {f"code{number}_correlation": correlation(guess, truth), f"code{number}_spread": spread_ratio(guess, truth)}
-        opening = self.model.face_code.opening
-        terms["opening_correlation"] = correlation(opening(F.pad(predicted, (0, 1))), opening(codes[0]))
+        opening, truth = (self.model.face_code.opening(code) for code in (F.pad(predicted, (0, 1)), codes[0]))
+        terms |= {"opening_correlation": correlation(opening, truth), "opening_spread": spread_ratio(opening, truth)}
         if self.weights["offset"]:
             appearance = self.model.encode(clip.portrait)
             driving = self.model.face_code.driving(clip.mesh, clip.mean_mesh[:, None])

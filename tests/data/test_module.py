@@ -146,8 +146,8 @@ def test_balance_draws_the_rare_more_often(shards, tmp_path):
     np.savez(tmp_path / "people.npz", **read_people(shards))
     assert balanced(str(tmp_path), [common, rare, "nobody"], 0.5) == pytest.approx({common: 6 ** -0.5, rare: 1.0})
     for balance, due in ((0.0, 6.0), (0.5, 6 ** 0.5), (1.0, 1.0)):
-        batches = module(tmp_path, frames=2, batch_size=20, steps_per_epoch=10, images="none", balance=balance).train_dataloader()
-        drawn = Counter(key.rsplit("-", 1)[0] for batch in batches for key in batch.keys)
+        source = module(tmp_path, frames=2, batch_size=20, steps_per_epoch=10, images="none", balance=balance)
+        drawn = Counter(key.rsplit("-", 1)[0] for batch in source.train_dataloader() for key in batch.keys)
         assert drawn[common] / drawn[rare] == pytest.approx(due, rel=0.3)
 
 

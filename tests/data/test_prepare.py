@@ -228,7 +228,8 @@ def test_a_bad_file_ends_as_a_line_and_not_as_an_error(tmp_path):
 
 def test_long_videos_are_split_and_a_short_rest_is_dropped(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "one_piece", lambda job, number, frames, sound: (number, len(frames), frames[0]))
-    for frames, due in ((100, [(0, 50, 0), (1, 50, 50)]), (60, [(0, 50, 0)]), (75, [(0, 50, 0), (1, 25, 50)]), (10, [(0, 10, 0)])):
+    for frames, due in ((100, [(0, 50, 0), (1, 50, 50)]), (60, [(0, 50, 0)]), (75, [(0, 50, 0), (1, 25, 50)]),
+                        (10, [(0, 10, 0)])):
         monkeypatch.setattr(module, "read_frames", lambda path: iter(range(frames)))
         assert list(pieces(Job(tmp_path, {}, 64, 2.0, tmp_path), np.zeros(0))) == due
 
@@ -237,7 +238,7 @@ def test_long_videos_are_split_and_a_short_rest_is_dropped(monkeypatch, tmp_path
 
 
 def flicker(path, image, late, frames=66):
-    """A still photo as bright, frame by frame, as a tone is loud `late` frames after; the frames' numbers go with the tone's."""
+    """A still photo that is as bright, frame by frame, as a tone is loud `late` frames after."""
     noise = np.random.default_rng(0).uniform(0, 1, frames + 2)
     level = 0.1 + 0.3 * (noise[:-2] + noise[1:-1] + noise[2:])
     loud = np.interp(np.arange(frames * 640), 640 * np.arange(frames) + 320, np.roll(level, late)).astype(np.float32)

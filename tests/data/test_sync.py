@@ -1,4 +1,4 @@
-"""The offset of sound and lips: found where there is evidence, left alone where there is not; sound is cut where it is due."""
+"""The offset of sound and lips: found where there is evidence, left alone where there is none; sound cut where it is due."""
 import numpy as np
 import pytest
 import torch
@@ -56,7 +56,8 @@ def test_profile_is_sums_over_diagonals():
     profile = SyncProfile.of(cosine)
     for shift in (-10, -3, 0, 7):
         pairs = [cosine[w, w + shift] for w in range(30) if 0 <= w + shift < 30]
-        assert profile.cosines[FARTHEST + shift] == pytest.approx(sum(pairs)) and profile.pairs[FARTHEST + shift] == len(pairs)
+        assert profile.cosines[FARTHEST + shift] == pytest.approx(sum(pairs))
+        assert profile.pairs[FARTHEST + shift] == len(pairs)
 
 
 def test_offsets_that_few_pairs_tell_of_do_not_count():
