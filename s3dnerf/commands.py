@@ -53,10 +53,12 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
 
 
 def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] = None, size: int = 256,
-            workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0) -> None:
+            workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0,
+            lip_sync: str = "one-shot-256") -> None:
     """Turns videos into shards to train on: tracks faces, cuts and crops, refuses what is bad and says why.
 
-    A run that was killed goes on where it stopped.
+    Recordings whose sound is out of step with their lips have it moved, where that is beyond doubt. A run that was
+    killed goes on where it stopped.
 
     Args:
         manifest: table (tab separated) with the columns file, person, split, source
@@ -67,13 +69,26 @@ def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] 
         workers: processes; all cores by default
         clips_per_shard: clips in one tar file
         max_seconds: longer recordings are cut into pieces of this length
+        lip_sync: the lip discriminator that tells how far sound is off, best one that has learned nothing from these people:
+            installed weights, a bundle or a checkpoint; none leaves all sound where it is
     """
+    from functools import partial
     from pathlib import Path
 
     from s3dnerf.data.prepare import prepare as run
 
+    expert = None if lip_sync == "none" else partial(lip_matcher, lip_sync)
+    if expert is not None:
+        expert()  # that it loads is better known before hours of tracking
     run(Path(manifest), Path(videos), Path(output), split=split, size=size, workers=workers,
-        clips_per_shard=clips_per_shard, max_seconds=max_seconds)
+        clips_per_shard=clips_per_shard, max_seconds=max_seconds, expert=expert)
+
+
+def lip_matcher(weights: str):
+    """What tells how well lips go with sounds (`data.sync.Matcher`), from the weights of a lip discriminator."""
+    from s3dnerf.models.hub import load_lip_sync
+
+    return load_lip_sync(weights).match
 
 
 def synthesize(output: str, people: int = 4, clips: int = 4, seconds: float = 2.0, size: int = 128, seed: int = 0,

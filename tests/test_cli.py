@@ -245,6 +245,8 @@ def test_the_default_weights_of_speak_are_the_hubs():
     (["speek"], "no verb 'speek'"), (["speak"], "missing --photo"), (["speak", "--foto", "a"], "did you mean --photo?"),
     (["speak", "--photo", "a", "--mouth-gian", "2"], "did you mean --mouth-gain?"),
     (["speak", "--photo"], "--photo"), (["prepare", "--manifest", "a"], "missing --videos, --output"),
+    (["prepare", "--manifest", "a", "--videos", "b", "--output", "c", "--lip-sync", "nowhere"], "no weights 'nowhere'"),
+    (["prepare", "--manifest", "a", "--videos", "b", "--output", "c", "--lip-sync", "none"], "no manifest a"),
     (["synthesize", "--output", "a", "--people", "many"], "--people: expected an int"),
     (["fit", "--config", "nowhere.yaml"], "nowhere.yaml"), (["fit"], "missing --data, --model"),
     (["fit", "--trainer.max_stepz", "3"], "max_stepz")])

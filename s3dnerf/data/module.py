@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import random
+import tarfile
 from functools import partial
 from hashlib import sha256
 from itertools import islice
@@ -51,6 +52,8 @@ class ClipDataModule(pl.LightningDataModule):
         speech_field: shard field of the speech features, "mel" or "aud".
         people: "all", or "even" or "odd": train on the half of the people whose name has such a hash, the same whatever
             other people there are. Models that are to be judged by each other share nobody that way.
+        balance: 0 draws everybody as often as there is of them, 1 everybody alike (and reads all the more to find the rare
+            ones), 0.5 lies between.
         size: side of the photo and the frames, pixels, a multiple of 4; None takes them as the shards have them, and larger
             than that they cannot be.
         workers: loader processes.
@@ -61,14 +64,15 @@ class ClipDataModule(pl.LightningDataModule):
     def __init__(self, train: Optional[str] = None, val: Optional[str] = None, frames: int = 4, spacing: int = 8,
                  batch_size: int = 4, steps_per_epoch: int = 250, val_clips: Optional[int] = 16, val_frames: int = 12,
                  images: str = "all", hard_pairs: float = 0.5, blinks: float = 0.3, jitter: float = 0.2, speech_field: str = "mel",
-                 people: str = "all", size: Optional[int] = None, workers: int = 1, shuffle: int = 200, seed: int = 0):
+                 people: str = "all", balance: float = 0.0, size: Optional[int] = None, workers: int = 1, shuffle: int = 200,
+                 seed: int = 0):
         super().__init__()
         if images not in ("all", "photo", "none"):
             raise DatasetError(f"found images={images!r}; expected all, photo or none")
         if people not in ("all", *HALVES):
             raise DatasetError(f"found people={people!r}; expected all, even or odd")
         self.train, self.val, self.batch_size, self.steps_per_epoch = train, val, batch_size, steps_per_epoch
-        self.people = people
+        self.people, self.balance = people, balance
         self.val_clips, self.workers, self.shuffle, self.seed = val_clips, workers, shuffle, seed
         self.training = partial(make_examples, frames=frames, spacing=spacing, images=images, hard_pairs=hard_pairs,
                                 blinks=blinks, jitter=jitter, speech_field=speech_field, size=size)
@@ -81,17 +85,19 @@ class ClipDataModule(pl.LightningDataModule):
         seed = 10_000 * self.seed + (self.trainer.current_epoch if self.trainer else 0)
         shards = wds.ResampledShards(shard_paths(self.train), seed=seed, deterministic=True)
         people = half(read_people(self.train), self.people, self.train)
+        shares = balanced(self.train, people, self.balance) if self.balance else dict.fromkeys(people, 1.0)
         dataset = wds.DataPipeline(shards, wds.tarfile_to_samples(), wds.shuffle(self.shuffle, rng=random.Random(seed)),
-                                   partial(self._examples, people=people, seed=seed))
+                                   partial(self._examples, people=people, shares=shares, seed=seed))
         dataset.append(wds.batched(self.batch_size, collation_fn=Clip.stack, partial=False))
         loader = wds.WebLoader(dataset, batch_size=None, num_workers=self.workers, worker_init_fn=one_thread)
         return Epoch(loader, self.steps_per_epoch)
 
-    def _examples(self, samples, people, seed):
+    def _examples(self, samples, people, shares, seed):
         worker = torch.utils.data.get_worker_info()
         draw = random.Random(f"{seed} {worker.id if worker else 0} {self.trainer.global_rank if self.trainer else 0}")
         for sample in samples:
-            if json.loads(sample["json"])["person"] in people:
+            share = shares.get(json.loads(sample["json"])["person"], 0.0)
+            if share == 1 or share > 0 and draw.random() < share:
                 yield from self.training(sample, people, draw)
 
     def val_dataloader(self):
@@ -147,6 +153,19 @@ def half(people: dict[str, np.ndarray], which: str, folder: str) -> dict[str, np
         raise DatasetError(f"found none of the {len(people)} people of {folder} in the {which} half; add people, or set "
                            "data.people to all")
     return chosen
+
+
+def balanced(folder: str, people: Iterable[str], balance: float) -> dict[str, float]:
+    """The share of each one's clips that is taken: all of the person of whom there is least, n ** -balance of one of whom
+    there is n times as much."""
+    frames = dict.fromkeys(people, 0)
+    for path in shard_paths(folder):
+        with tarfile.open(path) as tar:
+            for info in (json.load(tar.extractfile(member)) for member in tar if member.name.endswith(".json")):
+                if info["person"] in frames:
+                    frames[info["person"]] += info["n_frames"]
+    least = min(count for count in frames.values() if count)
+    return {person: (least / count) ** balance for person, count in frames.items() if count}
 
 
 def one_thread(_worker: int) -> None:

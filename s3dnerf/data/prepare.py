@@ -8,23 +8,27 @@ import pickle
 import random
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from s3dnerf.data.shards import TrackedClip, encode_sample, write_people, write_shards, write_whole
+from s3dnerf.data.shards import (TrackedClip, encode_info, encode_sample, encode_sound, write_people, write_shards,
+                                 write_whole)
+from s3dnerf.data.sync import Matcher, SyncProfile, cut_sound, sync_profile
 from s3dnerf.data.tracking import (MAX_ERROR, MAX_YAW, MIN_EYES, FaceTracker, Track, cut, mouth_masks, segment)
 from s3dnerf.errors import DatasetError, InputError
 from s3dnerf.face import EYE_CORNERS, LANDMARKS_68, RIGID
-from s3dnerf.media import FPS, SAMPLES_PER_FRAME, read_frames, read_sound
+from s3dnerf.media import FPS, read_frames, read_sound
 from s3dnerf.progress import Progress
 
 CUT_JUMP = 0.35
 """a shot ends where the rigid landmarks' mean jumps by more than this many eye distances from one frame to the next"""
 MIN_SECONDS = 0.9
-REPORT = ("file", "piece", "status", "reason", "frames", "reprojection_error", "yaw", "eyes", "focal")
+REPORT = ("file", "piece", "status", "reason", "frames", "reprojection_error", "yaw", "eyes", "focal", "sync_offset",
+          "sync_confidence")
 
 
 @dataclass(frozen=True)
@@ -37,21 +41,41 @@ class Job:
     max_seconds: float
     done: Path
     """where its result is kept until the shards are written"""
+    expert: Optional[Callable[[], Matcher]] = None
+    """makes what tells how well lips go with sounds; None leaves the sound where it is"""
+
+
+class Piece(NamedTuple):
+    """What became of a stretch of a file."""
+
+    number: int
+    fields: Optional[dict[str, bytes]]
+    """of the sample; None if it was refused"""
+    line: dict
+    """of the report"""
+    mesh: Optional[tuple[np.ndarray, int]] = None
+    """sum of its meshes, and how many"""
+    first: int = 0
+    """its first frame in the file"""
+    profile: Optional[SyncProfile] = None
 
 
 def prepare(manifest: Path, videos: Path, output: Path, *, split: Optional[Sequence[str]] = None, size: int = 256,
-            workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0) -> None:
+            workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0,
+            expert: Optional[Callable[[], Matcher]] = None) -> None:
     """Turns the clips of a manifest into shards, `output/SPLIT/SPLIT-000000.tar`, with a report of every clip.
 
     The manifest is a table (tab separated) with the columns file, person, split and source; files are relative to
     `videos`. Finished clips are kept under `output/.work`, so that a run that was killed goes on where it stopped, and
-    writes the same shards. DatasetError for a manifest that cannot be used.
+    writes the same shards. With an `expert` (a function that can be pickled, called in every process) the sound of each
+    recording that is out of step is moved, by as much in all of its clips. DatasetError for a manifest that cannot be used.
     """
     rows = read_manifest(Path(manifest), split)
     work = Path(output) / ".work"
     work.mkdir(parents=True, exist_ok=True)
+    how = f"{size}-{max_seconds:g}-{sha256(pickle.dumps(expert)).hexdigest()[:8]}"
     jobs = [Job(Path(videos) / row["file"], row, size, max_seconds,
-                work / f"{row['split']}-{clip_name(row['file'])}-{size}-{max_seconds:g}.pkl") for row in rows]
+                work / f"{row['split']}-{clip_name(row['file'])}-{how}.pkl", expert) for row in rows]
     todo = [job for job in jobs if not job.done.exists()]
     progress = Progress("preparing", len(todo), "clips")
     if todo:
@@ -93,45 +117,69 @@ def run(job: Job) -> None:
     import torch
 
     torch.set_num_threads(1)
-    results = []
+    results, sound = [], np.zeros(0, np.float32)
     try:
-        for piece, outcome in pieces(job):
-            results.append((piece, *outcome))
+        sound = read_sound(job.file)
+        for piece in pieces(job, sound):
+            results.append(piece)
     except InputError as error:
-        results.append((0, None, report(job, 0, reason=str(error)), None))
+        results.append(Piece(0, None, report(job, 0, reason=str(error))))
+    if job.expert is not None:
+        results = in_step(results, sound)
     write_whole(job.done, pickle.dumps(results))
 
 
-def pieces(job: Job) -> Iterator[tuple[int, tuple]]:
-    """(piece, (fields of the sample or None, report line, sum of meshes)) of every stretch of at most `max_seconds`."""
-    sound = read_sound(job.file)
-    length, piece, frames = round(job.max_seconds * FPS), 0, []
+def pieces(job: Job, sound: np.ndarray) -> Iterator[Piece]:
+    """Every stretch of at most `max_seconds`."""
+    length, number, frames = round(job.max_seconds * FPS), 0, []
     for frame in read_frames(job.file):
         frames.append(frame)
         if len(frames) == length:
-            yield piece, one_piece(job, piece, frames, sound[piece * length * SAMPLES_PER_FRAME:])
-            piece, frames = piece + 1, []
-    if len(frames) >= MIN_SECONDS * FPS or piece == 0:
-        yield piece, one_piece(job, piece, frames, sound[piece * length * SAMPLES_PER_FRAME:])
+            yield one_piece(job, number, frames, sound)
+            number, frames = number + 1, []
+    if len(frames) >= MIN_SECONDS * FPS or number == 0:
+        yield one_piece(job, number, frames, sound)
 
 
-def one_piece(job: Job, piece: int, frames: list[np.ndarray], sound: np.ndarray) -> tuple:
-    """Fields of the sample (None if refused), its line of the report, and the sum of its meshes."""
+def one_piece(job: Job, number: int, frames: list[np.ndarray], sound: np.ndarray) -> Piece:
+    """The sample of a stretch, or why there is none; `sound` is that of the whole file."""
     if len(frames) < MIN_SECONDS * FPS:
-        return None, report(job, piece, reason=f"lasts {len(frames) / FPS:.2f} s; expected {MIN_SECONDS} s or more"), None
+        reason = f"lasts {len(frames) / FPS:.2f} s; expected {MIN_SECONDS} s or more"
+        return Piece(number, None, report(job, number, reason=reason))
     try:
         track = FaceTracker().track(frames)
     except InputError as error:
-        return None, report(job, piece, reason=str(error)), None
+        return Piece(number, None, report(job, number, reason=str(error)))
     first, last = longest_shot(track)
     track, frames = track_slice(track, first, last), frames[first:last]
     reason = refusal(track)
-    line = report(job, piece, track, reason)
+    line = report(job, number, track, reason)
     if reason:
-        return None, line, None
-    sound = np.pad(sound, (0, max(0, last * SAMPLES_PER_FRAME - len(sound))))
-    clip = make_clip(job, piece, frames, track, sound[first * SAMPLES_PER_FRAME:last * SAMPLES_PER_FRAME])
-    return encode_sample(clip), line, (clip.mesh.sum(0, dtype=np.float64), len(clip.mesh))
+        return Piece(number, None, line)
+    first += number * round(job.max_seconds * FPS)
+    clip = make_clip(job, number, frames, track, cut_sound(sound, first, len(frames)))
+    profile = None
+    if job.expert is not None:
+        box = track.crop_box()
+        landmarks = (track.landmarks - (box.left, box.top)) * (job.size / box.side)
+        profile = sync_profile(clip.frames, landmarks, clip.speech, job.expert())
+    return Piece(number, encode_sample(clip), line, (clip.mesh.sum(0, dtype=np.float64), len(clip.mesh)), first, profile)
+
+
+def in_step(found: list[Piece], sound: np.ndarray) -> list[Piece]:
+    """The pieces of a file with their sound where its lips are, and the estimate, which is one for all, told."""
+    estimate = sum((piece.profile for piece in found if piece.profile), SyncProfile()).estimate()
+    told = {"sync_offset": estimate.offset, "sync_confidence": estimate.confidence}
+    moved = []
+    for piece in found:
+        if piece.fields is not None:
+            info = json.loads(piece.fields["json"]) | told
+            fields = piece.fields | {"json": encode_info(info)}
+            if estimate.offset:
+                fields |= encode_sound(cut_sound(sound, piece.first + estimate.offset, info["n_frames"]))
+            piece = piece._replace(fields=fields, line=piece.line | told)
+        moved.append(piece)
+    return moved
 
 
 def longest_shot(track: Track) -> tuple[int, int]:
@@ -186,8 +234,8 @@ def make_clip(job: Job, piece: int, frames: list[np.ndarray], track: Track, soun
     key = f"{clip_name(job.row['file'])}-{piece:03d}"
     info = {"dataset": job.row["source"], "person": job.row["person"], "clip": key, "file": job.row["file"],
             "crop": [box.left, box.top, box.side], "focal": track.focal, "view": job.row.get("view"),
-            "emotion": job.row.get("emotion"), "level": job.row.get("level"), "sync_offset": None, "sync_conf": None,
-            "reprojection_error": float(track.error.mean())}
+            "emotion": job.row.get("emotion"), "level": job.row.get("level"), "sync_offset": None,
+            "sync_confidence": None, "reprojection_error": float(track.error.mean())}
     return TrackedClip(key, crops, sound.astype(np.float32), np.concatenate(rows, 1).astype(np.float32),
                        landmarks.astype(np.float32), track.mesh().astype(np.float32), np.stack([head, torso, mouth], 1),
                        background_plate(crops, head | torso), info)
@@ -217,13 +265,13 @@ def assemble(jobs: list[Job], folder: Path, name: str, clips_per_shard: int) -> 
     """Writes the shards of a split from the finished clips, mixed in a fixed order, with report, index and mean faces."""
     lines, keys, people, seconds = [], [], {}, 0.0
     for job in jobs:
-        for piece, fields, line, mesh in pickle.loads(job.done.read_bytes()):
-            lines.append(line)
-            if fields is not None:
-                keys.append((job, piece))
+        for piece in pickle.loads(job.done.read_bytes()):
+            lines.append(piece.line)
+            if piece.fields is not None:
+                keys.append((job, piece.number))
                 total, count = people.get(job.row["person"], (0, 0))
-                people[job.row["person"]] = (total + mesh[0], count + mesh[1])
-                seconds += mesh[1] / FPS
+                people[job.row["person"]] = (total + piece.mesh[0], count + piece.mesh[1])
+                seconds += piece.mesh[1] / FPS
     random.Random(0).shuffle(keys)
     folder.mkdir(parents=True, exist_ok=True)
     shards = write_shards(samples(keys), folder, name, clips_per_shard)
@@ -233,13 +281,14 @@ def assemble(jobs: list[Job], folder: Path, name: str, clips_per_shard: int) -> 
     table = "\n".join("\t".join(str(line[column]) for column in REPORT) for line in lines)
     write_whole(folder / "report.tsv", ("\t".join(REPORT) + "\n" + table + "\n").encode())
     reasons = Counter(line["reason"].split(";")[0] for line in lines if line["reason"])
-    print(f"{name}: {len(keys)} clips of {len(people)} people, {seconds / 60:.1f} minutes; {sum(reasons.values())} rejected "
-          f"(see {folder / 'report.tsv'})")
+    moved = {line["file"] for line in lines if line["sync_offset"]}
+    print(f"{name}: {len(keys)} clips of {len(people)} people, {seconds / 60:.1f} minutes; {sum(reasons.values())} "
+          f"rejected, {len(moved)} recordings brought into step with their sound (see {folder / 'report.tsv'})")
 
 
 def samples(keys: list[tuple[Job, int]]) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Key and fields of finished pieces, read one file at a time."""
     for job, wanted in keys:
-        for piece, fields, _line, _mesh in pickle.loads(job.done.read_bytes()):
-            if piece == wanted:
-                yield json.loads(fields["json"])["clip"], fields
+        for piece in pickle.loads(job.done.read_bytes()):
+            if piece.number == wanted:
+                yield json.loads(piece.fields["json"])["clip"], piece.fields

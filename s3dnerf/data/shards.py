@@ -79,10 +79,20 @@ def encode_sample(clip: TrackedClip) -> dict[str, bytes]:
     movie = encode_video(clip.frames)
     info = clip.info | {"fps": FPS, "n_frames": len(clip.cameras), "size": size, "version": VERSION,
                         "hash": hashlib.sha256(movie).hexdigest()[:16]}
-    return {"mp4": movie, "wav": encode_wav(clip.speech), "json": json.dumps(info, sort_keys=True).encode(),
+    return {"mp4": movie, **encode_sound(clip.speech), "json": encode_info(info),
             "cam.npy": _npy(clip.cameras.astype(np.float32)), "lmk.npy": _npy(clip.landmarks.astype(np.float32)),
             "mesh.npy": _npy(clip.mesh.astype(np.float32)), "mask.npz": _masks(clip.masks),
-            "bg.jpg": _jpeg(clip.background), "mel.npy": _npy(log_mel(clip.speech).numpy().astype(np.float16))}
+            "bg.jpg": _jpeg(clip.background)}
+
+
+def encode_sound(speech: np.ndarray) -> dict[str, bytes]:
+    """The fields of a sample that hold its sound [T * 640]."""
+    return {"wav": encode_wav(speech), "mel.npy": _npy(log_mel(speech).numpy().astype(np.float16))}
+
+
+def encode_info(info: dict) -> bytes:
+    """The field of a sample that says what it is."""
+    return json.dumps(info, sort_keys=True).encode()
 
 
 def decode_sample(sample: dict[str, bytes], frames: Optional[Sequence[int]] = None) -> TrackedClip:

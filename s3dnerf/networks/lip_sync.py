@@ -97,6 +97,10 @@ class LipSyncDiscriminator(nn.Module):
         every window (column), given the mel windows [B, T, 80, 40] of those frames. InputError as in `embed_lips`."""
         return self.embed_lips(self.lip_features(lips)) @ self.embed_sound(self.sound_features(mel)).transpose(1, 2)
 
+    def match(self, images: Tensor, landmarks: Tensor, mel: Tensor) -> Tensor:
+        """The same, given whole images [B, T, 3, H, W] and landmarks [B, T, 478, 2] in their pixels."""
+        return self(crop_lips(images, landmarks), mel)
+
     def distance(self, lips: Tensor, mel: Tensor) -> Tensor:
         """Mean of 1 - cosine over all windows and their own sounds; see `forward`."""
         return (1 - self(lips, mel).diagonal(dim1=1, dim2=2)).mean()

@@ -91,8 +91,8 @@ class MotionSystem(ModelSystem):
         for number in range(2):
             truth, guess = codes[0, :, number], predicted[:, number]
             terms |= {f"code{number}_correlation": correlation(guess, truth), f"code{number}_spread": spread_ratio(guess, truth)}
-        opening = self.model.face_code.opening
-        terms["opening_correlation"] = correlation(opening(F.pad(predicted, (0, 1))), opening(codes[0]))
+        opening, truth = (self.model.face_code.opening(code) for code in (F.pad(predicted, (0, 1)), codes[0]))
+        terms |= {"opening_correlation": correlation(opening, truth), "opening_spread": spread_ratio(opening, truth)}
         if self.weights["offset"]:
             appearance = self.model.encode(clip.portrait)
             driving = self.model.face_code.driving(clip.mesh, clip.mean_mesh[:, None])
@@ -128,13 +128,5 @@ def opening_probe(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: 
 
 
 def disturb(speech: Tensor) -> Tensor:
-    """Speech features [B, T, C, W] with noise, a change of level, and one band and one stretch of time blanked."""
-    batch = speech.shape[0]
-    noisy = speech + 0.2 * torch.randn_like(speech) + 0.4 * torch.randn(batch, 1, 1, 1, device=speech.device)
-    channels, width = speech.shape[-2:]
-    rows = torch.arange(channels, device=speech.device)[:, None]
-    columns = torch.arange(width, device=speech.device)[None]
-    band = torch.randint(0, channels, (*speech.shape[:2], 1, 1), device=speech.device)
-    moment = torch.randint(0, width, (*speech.shape[:2], 1, 1), device=speech.device)
-    blank = ((rows - band).abs() < channels // 16) | ((columns - moment).abs() < width // 20)
-    return torch.where(blank, noisy.mean((-1, -2), keepdim=True), noisy)
+    """Speech features [B, T, C, W], every example louder or softer."""
+    return speech + 0.4 * torch.randn(len(speech), 1, 1, 1, device=speech.device)

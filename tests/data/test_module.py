@@ -1,11 +1,15 @@
 """Batches of clips: what is drawn, what is decoded, who sees which shard."""
+import json
 import random
+from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
-from s3dnerf.data.module import ClipDataModule, Epoch, half, jitter_colours, make_examples, make_validation_example
-from s3dnerf.data.shards import read_people
+from s3dnerf.data.module import (ClipDataModule, Epoch, balanced, half, jitter_colours, make_examples,
+                                 make_validation_example)
+from s3dnerf.data.shards import read_people, write_shards
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import INNER_LIPS, eye_opening, mouth_opening
 from s3dnerf.geometry import project
@@ -130,6 +134,21 @@ def test_training_draws_from_its_half_alone(shards, monkeypatch):
     assert len(seen("even")) == 1
     with pytest.raises(DatasetError, match="expected all, even or odd"):
         module(shards, people="both")
+
+
+def test_balance_draws_the_rare_more_often(shards, tmp_path):
+    """Two people, one with six clips and one with one: as they come, by the root of it, and alike."""
+    first = {json.loads(sample["json"])["person"]: sample for sample in raw_samples(shards)}
+    common, rare = sorted(first)
+    copies = [(f"{person}-{number}", {name: content for name, content in first[person].items() if name[:2] != "__"})
+              for person, count in ((common, 6), (rare, 1)) for number in range(count)]
+    write_shards(copies, tmp_path, "some")
+    np.savez(tmp_path / "people.npz", **read_people(shards))
+    assert balanced(str(tmp_path), [common, rare, "nobody"], 0.5) == pytest.approx({common: 6 ** -0.5, rare: 1.0})
+    for balance, due in ((0.0, 6.0), (0.5, 6 ** 0.5), (1.0, 1.0)):
+        source = module(tmp_path, frames=2, batch_size=20, steps_per_epoch=10, images="none", balance=balance)
+        drawn = Counter(key.rsplit("-", 1)[0] for batch in source.train_dataloader() for key in batch.keys)
+        assert drawn[common] / drawn[rare] == pytest.approx(due, rel=0.3)
 
 
 def test_an_epoch_is_taken_up_where_it_was_left():

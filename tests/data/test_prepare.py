@@ -1,5 +1,6 @@
 """From raw videos to shards: what is kept, what is refused and why, and that a run can be resumed."""
 import csv
+import io
 import json
 import pickle
 import shutil
@@ -13,11 +14,12 @@ from s3dnerf.data import prepare as module
 from s3dnerf.data.prepare import (Job, background_plate, longest_shot, pieces, prepare, read_manifest, refusal, run,
                                   track_slice)
 from s3dnerf.data.shards import decode_sample, read_people
+from s3dnerf.data.sync import SURE, cut_sound
 from s3dnerf.data.tracking import CropBox, Track, cut
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import LANDMARKS_68, metric_face
 from s3dnerf.geometry import project
-from s3dnerf.media import VideoWriter, read_frames
+from s3dnerf.media import VideoWriter, log_mel, mel_windows, read_frames, read_sound
 from s3dnerf.types import Cameras
 
 FRAMES = 30
@@ -219,19 +221,84 @@ def test_a_bad_file_ends_as_a_line_and_not_as_an_error(tmp_path):
     job = Job(tmp_path / "none.mp4", {"file": "none.mp4", "person": "x", "split": "s", "source": "t"}, 64, 5.0,
               tmp_path / "x.pkl")
     run(job)
-    (piece, fields, line, mesh), = pickle.loads(job.done.read_bytes())
-    assert (piece, fields, mesh, line["status"]) == (0, None, None, "rejected") and "none.mp4" in line["reason"]
+    piece, = pickle.loads(job.done.read_bytes())
+    assert (piece.number, piece.fields, piece.mesh, piece.line["status"]) == (0, None, None, "rejected")
+    assert "none.mp4" in piece.line["reason"]
 
 
 def test_long_videos_are_split_and_a_short_rest_is_dropped(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "one_piece", lambda job, piece, frames, sound: (len(frames), frames[0], len(sound)))
-    for frames, due in ((100, [(50, 0, 64000), (50, 50, 32000)]), (60, [(50, 0, 38400)]),
-                        (75, [(50, 0, 48000), (25, 50, 16000)]), (10, [(10, 0, 6400)])):
-        monkeypatch.setattr(module, "read_sound", lambda path: np.zeros(frames * 640, np.float32))
+    monkeypatch.setattr(module, "one_piece", lambda job, number, frames, sound: (number, len(frames), frames[0]))
+    for frames, due in ((100, [(0, 50, 0), (1, 50, 50)]), (60, [(0, 50, 0)]), (75, [(0, 50, 0), (1, 25, 50)]),
+                        (10, [(0, 10, 0)])):
         monkeypatch.setattr(module, "read_frames", lambda path: iter(range(frames)))
-        job = Job(tmp_path, {}, 64, 2.0, tmp_path)
-        assert [outcome for _, outcome in pieces(job)] == due
-        assert [piece for piece, _ in pieces(job)] == list(range(len(due)))
+        assert list(pieces(Job(tmp_path, {}, 64, 2.0, tmp_path), np.zeros(0))) == due
+
+
+# --- sound out of step -----------------------------------------------------------------------------------------------
+
+
+def flicker(path, image, late, frames=66):
+    """A still photo that is as bright, frame by frame, as a tone is loud `late` frames after."""
+    noise = np.random.default_rng(0).uniform(0, 1, frames + 2)
+    level = 0.1 + 0.3 * (noise[:-2] + noise[1:-1] + noise[2:])
+    loud = np.interp(np.arange(frames * 640), 640 * np.arange(frames) + 320, np.roll(level, late)).astype(np.float32)
+    with VideoWriter(path, 256, 256, sound=tone(440, frames / 25) * loud) as writer:
+        for value in level:
+            writer.write((image * (0.7 + 0.3 * value)).astype(np.uint8))
+
+
+def flicker_expert():
+    """Matches brightness and loudness, in windows of nine frames less their mean."""
+    def match(images, _landmarks, mel):
+        rows = images.mean((2, 3, 4)), mel[..., 18:22].amax(2).mean(2)
+        windows = [torch.nn.functional.normalize(row.unfold(1, 9, 1) - row.unfold(1, 9, 1).mean(-1, keepdim=True), dim=-1)
+                   for row in rows]
+        return windows[0] @ windows[1].transpose(1, 2)
+
+    return match
+
+
+@pytest.fixture(scope="module", params=[3, -5, 0])
+def moved(request, tmp_path_factory):
+    """How late, the sound of the whole file, and the pieces of a recording of 66 frames."""
+    from skimage.data import astronaut
+
+    path = tmp_path_factory.mktemp("flicker") / "film.mp4"
+    flicker(path, np.ascontiguousarray(astronaut()[:256, 96:352]), request.param)
+    row = {"file": "film.mp4", "person": "x", "split": "s", "source": "t"}
+    run(Job(path, row, 64, 1.2, path.with_suffix(".pkl"), flicker_expert))
+    return request.param, read_sound(path), pickle.loads(path.with_suffix(".pkl").read_bytes())
+
+
+def test_sound_out_of_step_is_moved_alike_in_all_pieces(moved):
+    late, sound, found = moved
+    assert [(piece.number, piece.first) for piece in found] == [(0, 0), (1, 30)]
+    for piece in found:
+        clip = decode_sample(piece.fields)
+        assert clip.info["sync_offset"] == piece.line["sync_offset"] == late
+        assert clip.info["sync_confidence"] == piece.line["sync_confidence"]
+        assert (piece.line["sync_confidence"] >= SURE) == (late != 0)
+        due = cut_sound(sound, piece.first + late, FRAMES)
+        assert np.abs(clip.speech - due).max() < 1e-4
+        assert np.abs(np.load(io.BytesIO(piece.fields["mel.npy"])).astype(np.float32) - log_mel(due).numpy()).max() < 0.1
+        match = flicker_expert()(torch.from_numpy(clip.frames).permute(0, 3, 1, 2)[None] / 255.0, None,
+                                 mel_windows(log_mel(clip.speech), FRAMES)[None])
+        assert match[0].diagonal()[6:-6].min() > 0.8  # in step now
+
+
+def test_prepare_tells_what_was_moved_and_nothing_without_an_expert(videos, tmp_path, capsys):
+    only = dict(split=["val"], size=64, workers=1, clips_per_shard=3, max_seconds=1.2)
+    table = {}
+    for name, expert in (("with", flicker_expert), ("without", None), ("with", flicker_expert)):
+        prepare(videos / "manifest.tsv", videos, tmp_path, expert=expert, **only)
+        with (tmp_path / "val" / "report.tsv").open() as file:
+            table[name], = csv.DictReader(file, delimiter="\t")
+        info = next(iter(samples(tmp_path / "val").values())).info
+        assert str(info["sync_offset"]) == (table[name]["sync_offset"] or "None")
+    assert table["with"]["sync_offset"] == "0" and 0 <= float(table["with"]["sync_confidence"]) < SURE
+    assert table["without"]["sync_offset"] == table["without"]["sync_confidence"] == ""
+    assert len(list((tmp_path / ".work").iterdir())) == 2  # what was found with an expert is not taken for without
+    assert "0 recordings brought into step" in capsys.readouterr().out
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
