@@ -64,28 +64,31 @@ class GridEncoding(nn.Module):
 
         Differentiable with respect to the table, and to the points where they ask for it.
         """
-        place = points.clamp(0, 1)[:, None] * self.cells[:, None]
+        # [axis, level, point]: long rows of memory, over which every operation is fast
+        place = points.T.clamp(0, 1)[:, None] * self.cells[:, None]
         corner = torch.minimum(place.detach().int(), (self.cells - 1)[:, None])
         share = place - corner
-        rows = self._rows(corner)
-        weights = outer(torch.stack([1 - share, share], -1), torch.mul)
-        found = Lookup.apply(self.table, rows.flatten(0, 1), weights.flatten(0, 1))
-        return found.view(len(points), self.out_channels)
+        weights = outer(1 - share, share, torch.mul)
+        found = Lookup.apply(self.table, self._rows(corner).flatten(0, 1), weights.flatten(0, 1))
+        return found.view(len(self.resolutions), len(points), self.channels).transpose(0, 1).flatten(1)
 
     def _rows(self, corner: Tensor) -> Tensor:
-        """Rows of the table [N, L, 2^D] of the corners of cells [N, L, D]."""
-        parts = torch.stack([corner, corner + 1], -1) * self.strides[..., None]
-        own, shared = parts[:, :self.whole], parts[:, self.whole:] & (self.entries - 1)
-        shared = outer(shared, torch.bitwise_xor) if self.kind == "hash" else outer(shared, torch.add) & (self.entries - 1)
-        return torch.cat([outer(own, torch.add), shared], 1) + self.starts[:, None]
+        """Rows of the table [L, N, 2^D] of the corners of cells [D, L, N]."""
+        strides = self.strides.T[..., None]
+        low, high = corner * strides, (corner + 1) * strides
+        own = outer(low[:, :self.whole], high[:, :self.whole], torch.add)
+        low, high = low[:, self.whole:] & (self.entries - 1), high[:, self.whole:] & (self.entries - 1)
+        hashed = self.kind == "hash"
+        shared = outer(low, high, torch.bitwise_xor) if hashed else outer(low, high, torch.add) & (self.entries - 1)
+        return torch.cat([own, shared]) + self.starts[:, None, None]
 
 
-def outer(pairs: Tensor, combine) -> Tensor:
-    """All 2^D ways [*, 2^D] to take one of each pair [*, D, 2], put together by `combine`."""
-    result = pairs[..., 0, :]
-    for axis in range(1, pairs.shape[-2]):
-        result = combine(result[..., None], pairs[..., axis, None, :]).flatten(-2)
-    return result
+def outer(low: Tensor, high: Tensor, combine) -> Tensor:
+    """All 2^D ways [*, 2^D] to take either `low` or `high`, each [D, *], along every axis, put together by `combine`."""
+    ways = [low[0], high[0]]
+    for below, above in zip(low[1:], high[1:]):
+        ways = [combine(way, side) for way in ways for side in (below, above)]
+    return torch.stack(ways, -1)
 
 
 class Lookup(torch.autograd.Function):
