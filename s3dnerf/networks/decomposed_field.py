@@ -96,7 +96,7 @@ class DecomposedField(nn.Module):
         parts = [geometry, appearance[owner]]
         if self.view_degree:
             parts.append(spherical_harmonics(directions, self.view_degree))
-        return PointSamples(density, torch.sigmoid(self.colour_net(torch.cat(parts, -1))), ambient)
+        return PointSamples(density, torch.sigmoid(run(self.colour_net, torch.cat(parts, -1))), ambient)
 
     def density(self, points: Tensor, places: Tensor, code: Tensor, eyes: Tensor,
                 owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
