@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Iterator, Optional, Protocol, Union
 
 import numpy as np
 import torch
@@ -69,42 +69,64 @@ class Statistics:
                 "frames_per_second_end_to_end": round(self.frames / max(total, 1e-9), 2)}
 
 
+class Scene(Protocol):
+    """What a video shows: a person who speaks, frame by frame, however they are rendered."""
+
+    width: int
+    """pixels"""
+    height: int
+    """pixels"""
+    region: tuple[slice, slice]
+    """rows and columns of the frame that matter"""
+
+    def frames(self, first: int, count: int) -> np.ndarray:
+        """Frames [count, H, W, 3] uint8 from `first` on; they depend on nothing that was rendered before."""
+
+
+class PhotoScene:
+    """The person of a photo, rendered by the one-shot model."""
+
+    def __init__(self, model: S3DNeRF, appearance: Appearance, drive: Union[SpeechDrive, FaceDrive],
+                 head: Union[StillHead, NaturalHead, RecordedHead], canvas: Union[FaceFrame, FullFrame],
+                 statistics: Statistics, camera: tuple[float, float] = (0.0, 0.0)):
+        self.model, self.appearance, self.drive, self.head, self.canvas = model, appearance, drive, head, canvas
+        self.statistics, self.width, self.height, self.region = statistics, canvas.width, canvas.height, canvas.region
+        right, up = (torch.tensor(math.radians(angle)) for angle in camera)
+        self.camera = orbit(appearance.portrait.cameras[0].to("cpu"), -right, up)
+        self.opening = 0.12 + 0.1 * float(appearance.source_code[0, -1])
+
+    def frames(self, first: int, count: int) -> np.ndarray:
+        """See `Scene`."""
+        stage = self.statistics.stage
+        with stage("motion"):
+            motion = self.drive.motion(first, count, self.head.eyes(first, count, self.opening))
+            cameras = move(self.camera, self.head.sway(first, count))
+            cameras = cameras.map(lambda x: x[None].to(self.statistics.device))
+        with stage("render"):
+            rendering = self.model.render(self.appearance, motion, cameras)
+        with stage("composite"):
+            return self.canvas.frames(rendering)
+
+
 class TalkingVideo:
     """A video that is rendered while it is read: iterate over its frames [H, W, 3] uint8, or save it.
 
     Attributes: `sound` [N] float32 at 16 kHz, `photo` [H, W, 3] uint8 as it is shown, `width`, `height`, `statistics`.
     """
 
-    def __init__(self, model: S3DNeRF, appearance: Appearance, drive: Union[SpeechDrive, FaceDrive],
-                 head: Union[StillHead, NaturalHead, RecordedHead], canvas: Union[FaceFrame, FullFrame],
-                 photo: np.ndarray, sound: np.ndarray, statistics: Statistics, camera: tuple[float, float] = (0.0, 0.0)):
-        self._model, self._appearance, self._drive, self._head, self._canvas = model, appearance, drive, head, canvas
-        self.photo, self.sound, self.statistics = photo, sound, statistics
-        self.width, self.height = canvas.width, canvas.height
-        statistics.width, statistics.height = canvas.width, canvas.height
-        right, up = (torch.tensor(math.radians(angle)) for angle in camera)
-        self._camera = orbit(appearance.portrait.cameras[0].to("cpu"), -right, up)
-        self._opening = 0.12 + 0.1 * float(appearance.source_code[0, -1])
+    def __init__(self, scene: Scene, photo: np.ndarray, sound: np.ndarray, statistics: Statistics):
+        self.scene, self.photo, self.sound, self.statistics = scene, photo, sound, statistics
+        self.width, self.height = scene.width, scene.height
+        statistics.width, statistics.height = scene.width, scene.height
 
     def __len__(self) -> int:
         return self.statistics.frames
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for first in range(0, len(self), BATCH):
-            yield from self._render(first, min(BATCH, len(self) - first))
-
-    @torch.inference_mode()
-    def _render(self, first: int, count: int) -> np.ndarray:
-        """Frames [count, H, W, 3] uint8 from `first` on; they depend on nothing that was rendered before."""
-        stage = self.statistics.stage
-        with stage("motion"):
-            motion = self._drive.motion(first, count, self._head.eyes(first, count, self._opening))
-            cameras = move(self._camera, self._head.sway(first, count))
-            cameras = cameras.map(lambda x: x[None].to(self.statistics.device))
-        with stage("render"):
-            rendering = self._model.render(self._appearance, motion, cameras)
-        with stage("composite"):
-            return self._canvas.frames(rendering)
+            with torch.inference_mode():
+                frames = self.scene.frames(first, min(BATCH, len(self) - first))
+            yield from frames
 
     def save(self, output: PathLike, sheet: Optional[PathLike] = None, progress: bool = False) -> Statistics:
         """Writes the video with its sound, and a contact sheet where a path for one is given.
@@ -115,7 +137,7 @@ class TalkingVideo:
         import av
 
         output = check_output(output)
-        page = ContactSheet(self.photo, len(self), self._canvas.region)
+        page = ContactSheet(self.photo, len(self), self.scene.region)
         try:
             with _progress("rendering", len(self), progress) as advance, \
                     VideoWriter(output, self.width, self.height, sound=self.sound) as writer:
@@ -199,7 +221,8 @@ class TalkingHead:
                           else FaceDrive(self.model, tracks[str(drive)], mouth_gain))
         photo, box = shrink(image, box)
         canvas = FullFrame(photo, box, self.device) if frame == "full" else FaceFrame(self.model.image_size)
-        return TalkingVideo(self.model, appearance, driver, head, canvas, photo, sound, statistics, camera)
+        scene = PhotoScene(self.model, appearance, driver, head, canvas, statistics, camera)
+        return TalkingVideo(scene, photo, sound, statistics)
 
 
 def _check_options(speech, drive, frame: str, mouth_gain: Optional[float], seed: int, camera: tuple[float, float]) -> None:

@@ -292,7 +292,7 @@ class PackedColours(TensorRecord):
     depth: Tensor
     """[R, 1] expected distance along the ray, of the part that is not empty; 0 where all is."""
     ambient: Tensor
-    """[R, 1] summed over the samples, unweighted."""
+    """[R, 1] weighted by opacity, through which no gradient passes."""
 
 
 @dataclass(frozen=True)
@@ -366,4 +366,4 @@ class PersonRendering(TensorRecord):
     torso_opacity: Tensor
     """[T, 1, H, W]"""
     ambient: Tensor
-    """[T, 1, H, W] how much speech does, summed along the ray."""
+    """[T, 1, H, W] how much speech does there, weighted by opacity."""

@@ -12,6 +12,8 @@ from s3dnerf.networks.grid_encoding import GridEncoding
 from s3dnerf.types import PointSamples
 
 MODES = ("modulation", "deformation", "composed", "implicit")
+SPEECH_START = 0.1
+"""features of the grid of speech before anything is learned, at most"""
 OFFSET = 0.15
 """largest offset of the deformation mode, as a share of the box"""
 
@@ -76,6 +78,9 @@ class DecomposedField(nn.Module):
         self.ambient_code = nn.Linear(code_size, hears or width, bias=False)
         self.density_net = plain_net(seen, width, 1 + width, depth)
         self.colour_net = plain_net(view_degree ** 2 + width + appearance, width, 3, 1)
+        with torch.no_grad():  # a flat grid of speech gives its coordinate no gradient, and the coordinate would die out
+            if mode == "modulation":
+                self.speech.table.mul_(SPEECH_START / 1e-4)
         lids = torch.from_numpy(metric_face())[list(EYELIDS)].unflatten(0, (2, -1)).mean(1)
         self.register_buffer("eyes", lids, persistent=False)
 

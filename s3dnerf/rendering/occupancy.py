@@ -134,7 +134,7 @@ class PackedRenderer(nn.Module):
         weights = packed_weights(found.density, samples) * light[samples.ray]
         total = lambda values: torch.zeros(len(light), values.shape[1], dtype=values.dtype, device=values.device).index_add(
             0, samples.ray, values)
-        sums = total(torch.cat([weights * found.colour, weights, weights * middles, found.ambient], -1))
+        sums = total(torch.cat([weights * found.colour, weights, weights * middles, weights.detach() * found.ambient], -1))
         colour, opacity, depth, ambient = sums.split([3, 1, 1, 1], -1)
         return PackedColours(colour, opacity, depth, ambient), light - opacity
 
