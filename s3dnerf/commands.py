@@ -6,16 +6,18 @@ from typing import List, Literal, Optional
 POSES = ("still", "natural")
 
 
-def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", weights: str = "one-shot-256",
+def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str = "out.mp4", weights: str = "one-shot-256",
           frame: Literal["full", "face"] = "full", pose: str = "natural", drive: Optional[str] = None,
           mouth_gain: Optional[float] = None, camera: str = "0,0", device: Literal["auto", "cpu", "cuda"] = "auto",
-          seed: int = 0, json: Optional[str] = None, sheet: Optional[str] = None) -> None:
+          eyes: Optional[float] = None, background: str = "keep", seed: int = 0, json: Optional[str] = None,
+          sheet: Optional[str] = None) -> None:
     """Makes a photo speak: one photo and a recording of speech become a video with sound.
 
     Example: s3dnerf speak --photo face.jpg --speech hello.wav --output out.mp4
 
     Args:
-        photo: the photo (JPEG, PNG, WebP and the like); one face that looks at the camera works best
+        photo: the photo (JPEG, PNG, WebP and the like); one face that looks at the camera works best. Left out with weights of
+            `s3dnerf personalize`
         speech: any file with a sound track, a video too; may be left out when --drive is given
         output: the video to write (mp4, m4v, mov or mkv)
         weights: name of installed weights (see `s3dnerf models`), a folder, or a training checkpoint
@@ -25,6 +27,8 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
         mouth_gain: factor on the mouth's motion; the weights have their own
         camera: degrees that the camera goes around the head, to the right and up, such as 20,0 or -15,5
         device: what to compute on; auto takes a CUDA device where there is one
+        eyes: how wide the eyes are, from 0, shut, to 1, as usual, in place of blinks (weights of `s3dnerf personalize`)
+        background: keep, a colour such as #00ff00, or an image (weights of `s3dnerf personalize`)
         seed: another number gives other natural motion
         json: file for the statistics: seconds of every stage, frames per second, remarks
         sheet: picture (PNG) with the photo and frames of the video side by side
@@ -41,7 +45,7 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
     head = TalkingHead.load(weights, device)
     loading = time.perf_counter() - begin
     video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, camera=view,
-                       seed=seed, progress=True)
+                       eyes=eyes, background=background, seed=seed, progress=True)
     for remark in video.statistics.remarks:
         print(f"s3dnerf: note: {remark}", file=sys.stderr)
     video.statistics.seconds = {"load": loading, **video.statistics.seconds}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from s3dnerf.face import FaceCode
 from s3dnerf.geometry import euler_from_rotation, pixel_directions, pixel_grid, project, rigid_inverse
+from s3dnerf.media import frame_count
 from s3dnerf.networks.decomposed_field import DecomposedField
 from s3dnerf.networks.speech import SpeechEncoder
 from s3dnerf.networks.speech_attention import SpeechAttention, neighbours, smooth
@@ -23,6 +24,8 @@ CENTRE, RADII = (0.0, -0.28, 0.15), (1.2, 1.5, 1.25)
 """An ellipsoid beyond which nothing of the head is, head frame; it stops above the shoulders."""
 PATH = 250
 """frames of the recording's own head motion that go with the weights"""
+TOGETHER = 256
+"""frames that are listened to at once"""
 FRAMES = 10_000
 """appearance codes; frames beyond share them"""
 
@@ -96,7 +99,7 @@ class RADNeRF(nn.Module):
             return mel
         training = self.listener.training
         self.listener.eval()
-        tokens = torch.cat([self.listener(part)[0].transpose(1, 2) for part in mel.split(256)])
+        tokens = torch.cat([self.listener(part)[0].transpose(1, 2) for part in mel.split(TOGETHER)])
         self.listener.train(training)
         return tokens
 
@@ -105,11 +108,14 @@ class RADNeRF(nn.Module):
         return self.attention(neighbours(heard, frames))
 
     @torch.no_grad()
-    def speech_codes(self, mel: Tensor, gain: Optional[float] = None) -> Tensor:
-        """Speech codes [T, K] of all frames of a recording, from their mel windows [T, 80, 40], smoothed and amplified."""
-        heard = self.listen(mel)
-        frames = torch.arange(len(mel), device=mel.device)
-        codes = torch.cat([self.hear(heard, part) for part in frames.split(256)])
+    def speech_codes(self, sound: Tensor, gain: Optional[float] = None) -> Tensor:
+        """Speech codes [T, K] of all frames of a recording [N] at 16 kHz, smoothed and, where they are lip codes, amplified by
+        `gain` (None: the model's own)."""
+        device, count = self.background.device, frame_count(len(sound))
+        sequence = self.features.sequence(sound)
+        heard = torch.cat([self.listen(self.features.windows(sequence, first, min(TOGETHER, count - first)).to(device))
+                           for first in range(0, count, TOGETHER)])
+        codes = torch.cat([self.hear(heard, part) for part in torch.arange(count, device=device).split(TOGETHER)])
         return smooth(codes, self.smoothing) * ((self.mouth_gain if gain is None else gain) if self.by_lips else 1.0)
 
     def lip_codes(self, mesh: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,8 +193,11 @@ class RADNeRF(nn.Module):
         return torch.cat([angles(head) - angles(first), shift], -1)
 
     @torch.no_grad()
-    def render(self, cameras: Cameras, condition: Condition) -> PersonRendering:
-        """Whole frames as cameras [T] see them under conditions [T]; each is computed by itself."""
+    def render(self, cameras: Cameras, condition: Condition, background: Optional[Tensor] = None) -> PersonRendering:
+        """Whole frames as cameras [T] see them under conditions [T]; each is computed by itself.
+
+        `background` [3, S, S] takes the place of what was recorded behind the person.
+        """
         size = self.image_size
         grid = pixel_grid(size, size, self.background)[None]
         parts = []
@@ -197,7 +206,8 @@ class RADNeRF(nn.Module):
             parts.append(torch.cat([head.colour, head.opacity, head.depth, head.ambient, colour * opacity, opacity], -1))
         layers = torch.stack(parts).transpose(1, 2).unflatten(-1, (size, size))
         head, cover, depth, ambient, torso, below = layers.split([3, 1, 1, 1, 3, 1], 1)
-        image = head + (1 - cover) * (torso + (1 - below) * self.background)
+        behind = self.background if background is None else background.to(head)
+        image = head + (1 - cover) * (torso + (1 - below) * behind)
         return PersonRendering(image, head, cover, depth, torso, below, ambient)
 
 
