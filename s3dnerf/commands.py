@@ -128,6 +128,31 @@ def train(train: str, val: str, output: str, config: Optional[List[str]] = None,
     Curriculum(plan, train, val, output, config or (), gate).run(stages)
 
 
+def personalize(video: str, output: str, method: Literal["rad-nerf"] = "rad-nerf", config: Optional[List[str]] = None,
+                size: int = 256) -> None:
+    """Learns one person from a video of them: weights with which `speak` needs no photo.
+
+    One to five minutes of one person who speaks to the camera, with sound. The last eleventh is held out; training ends by
+    itself when that part no longer gets better. The same command takes up a run that was killed. OUTPUT then holds the
+    weights, held_out.mp4 (the held-out part, driven by its sound), recording.mp4 (the same as recorded), preview.png and
+    figures.json.
+
+    Example: s3dnerf personalize --video me.mp4 --output runs/me
+
+    Args:
+        video: the recording
+        output: folder of the run and of the weights; given again, the run goes on
+        method: how the person is learned
+        config: YAML stacked on every stage, such as configs/person/tiny.yaml; may be given several times
+        size: side of the square frames, pixels
+    """
+    from pathlib import Path
+
+    from s3dnerf.personalize import personalize as run
+
+    run(video, Path(output), method, config or (), size)
+
+
 def models() -> None:
     """Lists the weights that are installed."""
     from s3dnerf.models.hub import DEFAULT, available_models
@@ -228,4 +253,4 @@ def write_json(content: dict, path: str) -> None:
 
 
 VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "models": models, "bundle": bundle, "validate": validate}
+         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}

@@ -1,6 +1,7 @@
 """One person's recording: from a video to a shard, and from the shard to batches of pixels."""
 from __future__ import annotations
 
+from itertools import count
 from typing import Iterator, Optional
 
 import numpy as np
@@ -35,6 +36,9 @@ class PersonDataModule(pl.LightningDataModule):
         rays: pixels per frame of a batch.
         patch: side of a square of pixels around the mouth that takes the place of scattered ones, so that what is judged is
             a picture; 0 scatters.
+        patch_every: with patches, every so manieth batch is one, the others are scattered (2 in RAD-NeRF's code, 1 in the
+            paper).
+        patch_frames: frames of a batch of patches.
         shares: how the scattered pixels are spread over the boxes around head, mouth and eyes, and the whole frame.
         steps_per_epoch: batches per epoch.
         val_frames: held-out frames that are validated on, spread evenly.
@@ -42,13 +46,14 @@ class PersonDataModule(pl.LightningDataModule):
         seed: of the draws.
     """
 
-    def __init__(self, shards: Optional[str] = None, frames: int = 8, rays: int = 256, patch: int = 0,
+    def __init__(self, shards: Optional[str] = None, frames: int = 8, rays: int = 256, patch: int = 0, patch_every: int = 2, patch_frames: int = 2,
                  shares: tuple[float, float, float, float] = (0.5, 0.25, 0.1, 0.15), steps_per_epoch: int = 250,
                  val_frames: int = 12, size: Optional[int] = None, seed: int = 0):
         super().__init__()
         if len(shares) != len(REGIONS) or min(shares) < 0 or sum(shares) <= 0:
             raise DatasetError(f"found shares={list(shares)}; expected four numbers, for {', '.join(REGIONS)}")
         self.shards, self.frames, self.rays, self.patch, self.shares = shards, frames, rays, patch, shares
+        self.patch_every, self.patch_frames = patch_every, patch_frames
         self.steps_per_epoch, self.val_frames, self.size, self.seed = steps_per_epoch, val_frames, size, seed
         self.video: Optional[PersonVideo] = None
 
@@ -75,10 +80,13 @@ class PersonDataModule(pl.LightningDataModule):
 
     def batches(self, draw: torch.Generator) -> Iterator[PixelBatch]:
         """Batches without end."""
-        while True:
-            frame = torch.randint(self.learned, (self.frames,), generator=draw)
-            yield pixel_batch(self.video, frame, self._patches(frame, draw) if self.patch else self._scattered(frame, draw),
-                              self.lower, self.patch)
+        for number in count():
+            if self.patch and number % self.patch_every == 0:
+                frame = torch.randint(self.learned, (self.patch_frames,), generator=draw)
+                yield pixel_batch(self.video, frame, self._patches(frame, draw), self.lower, self.patch)
+            else:
+                frame = torch.randint(self.learned, (self.frames,), generator=draw)
+                yield pixel_batch(self.video, frame, self._scattered(frame, draw), self.lower)
 
     def _scattered(self, frame: Tensor, draw: torch.Generator) -> Tensor:
         """Pixels [F, R, 2] (whole numbers, x and y), each drawn from one of the boxes."""

@@ -18,6 +18,8 @@ from s3dnerf.models.rad_nerf import RADNeRF
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.types import Condition, PackedColours, PixelBatch
 
+LAYERS = 4
+"""layers of the expert that compare pictures: down to an eighth of the resolution"""
 SURE = 0.05
 """share of the head mask below which a pixel shows the torso or the background"""
 
@@ -155,22 +157,19 @@ class PersonSystem(ModelSystem):
         if batch.patch:
             terms["lips"] = terms["colour"]
             if self.expert is not None:
-                terms["features"] = self.feature_error(image, goal, batch)
+                picture = lambda rows: rows.view(len(batch.frame), batch.patch, batch.patch, 3).permute(0, 3, 1, 2)
+                terms["features"] = self.feature_error(picture(image), picture(goal))
         return terms
 
-    def feature_error(self, image: Tensor, goal: Tensor, batch: PixelBatch) -> Tensor:
-        """L1 between what the lip-sync expert's first layers see in rendered and in recorded patches."""
-        picture = lambda rows: rows.unflatten(0, (len(batch.frame), -1)).transpose(1, 2).unflatten(-1, (batch.patch, -1))
-        layers = self.expert_layers()
-        made, real, total = picture(image) * 2 - 1, picture(goal) * 2 - 1, 0.0
+    def feature_error(self, made: Tensor, real: Tensor) -> Tensor:
+        """Mean L1 between what the first layers of the lip-sync expert see in pictures [N, 3, h, w]: the project's own
+        stand-in for LPIPS, whose network is not installed."""
+        layers, total = self.expert.lips[:LAYERS], 0.0
+        made, real = made * 2 - 1, real * 2 - 1
         for layer in layers:
             made, real = layer(made), layer(real)
             total = total + (made - real).abs().mean()
         return total / len(layers)
-
-    def expert_layers(self):
-        """The first layers of the expert's lip branch, which take pictures of any size."""
-        return self.expert.lips[:2]
 
     def code_terms(self) -> dict[str, Tensor]:
         """Errors of the lip code that is heard, over frames of the whole recording."""
@@ -200,8 +199,11 @@ class PersonSystem(ModelSystem):
         head = F.interpolate(self.video.head[frame.cpu()].float()[:, None].to(self.device), size=goal.shape[-2:])
         mouth = in_box(self.boxes[frame.cpu(), REGIONS.index("mouth")].to(self.device), goal.shape[-1])
         image = rendering.image.clamp(0, 1)
-        return {f"{prefix}psnr": psnr(image, goal), f"{prefix}head_psnr": psnr(image, goal, head),
-                f"{prefix}mouth_psnr": psnr(image, goal, mouth)}
+        figures = {f"{prefix}psnr": psnr(image, goal), f"{prefix}head_psnr": psnr(image, goal, head),
+                   f"{prefix}mouth_psnr": psnr(image, goal, mouth)}
+        if self.expert is not None:
+            figures[f"{prefix}mouth_features"] = self.feature_error(*(picture * mouth for picture in (image, goal)))
+        return figures
 
     def code_figures(self) -> dict[str, Tensor]:
         """How well speech tells the opening of the lips, over all held-out frames."""
