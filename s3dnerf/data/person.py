@@ -14,14 +14,16 @@ from s3dnerf.data.module import Epoch, read_array, read_cameras, shard_paths
 from s3dnerf.data.shards import TrackedClip, decode_sample
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import LANDMARKS_68, LIPS
-from s3dnerf.geometry import project
+from s3dnerf.geometry import pixel_grid, project
 from s3dnerf.media import mel_windows
-from s3dnerf.types import PersonVideo, PixelBatch
+from s3dnerf.types import Cameras, PersonVideo, PixelBatch
 
 HELD_OUT = 11
 """the last of so many parts of a recording is held out"""
 NOSE_BASE = slice(31, 36)
 """of the 68 landmarks"""
+NECK = 0.08
+"""share of the distance from brows to chin that still is head below the chin"""
 REGIONS = ("head", "mouth", "eyes", "frame")
 
 
@@ -171,6 +173,15 @@ def read_person(folder: Optional[str], size: Optional[int] = None) -> PersonVide
     return person_video(decode_sample(best), torch.from_numpy(read_array(best["mel.npy"])).float(), size)
 
 
+def above_neck(cameras: Cameras, mesh: Tensor, size: int) -> Tensor:
+    """[T, size / 4, size / 4] bool: not below the chin, so that neck and collar are the torso's."""
+    brow, chin = project(mesh[:, [9, 152]], cameras)[0].unbind(1)
+    down = F.normalize(chin - brow, dim=-1)
+    cells = (pixel_grid(size // 4, size // 4, mesh) * 4).unflatten(0, (size // 4, size // 4))
+    depth = ((cells - brow[:, None, None]) * down[:, None, None]).sum(-1)
+    return depth < ((1 + NECK) * (chin - brow).norm(dim=-1))[:, None, None]
+
+
 def person_video(clip: TrackedClip, mel: Tensor, size: Optional[int] = None) -> PersonVideo:
     """The record of a tracked clip, its frames reduced to `size` pixels where that is given."""
     stored = clip.frames.shape[1]
@@ -188,5 +199,7 @@ def person_video(clip: TrackedClip, mel: Tensor, size: Optional[int] = None) -> 
     if size < stored:
         head = F.interpolate(head.float()[:, None], size=size // 4, mode="area")[:, 0] > 0.5
     windows = mel_windows(mel, len(clip.cameras))
-    return PersonVideo(torch.from_numpy(frames), head, read_cameras(clip.cameras, size), torch.from_numpy(clip.mesh),
-                       windows, torch.from_numpy(background.copy()), torch.from_numpy(clip.speech))
+    cameras, mesh = read_cameras(clip.cameras, size), torch.from_numpy(clip.mesh)
+    head &= above_neck(cameras, mesh, size)
+    return PersonVideo(torch.from_numpy(frames), head, cameras, mesh, windows,
+                       torch.from_numpy(background.copy()), torch.from_numpy(clip.speech))

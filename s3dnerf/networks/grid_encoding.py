@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")  # torch's, about its own future
-
 PRIMES = (1, 2654435761, 805459861, 3674653429, 2097192037)
 """One per axis; a corner's place in a hashed level is the exclusive or of its coordinates times these."""
 
@@ -132,3 +130,8 @@ def _spread(gradient: Tensor, rows: Tensor, weights: Tensor, length: int) -> Ten
     matrix = csc_matrix((weights.detach().reshape(-1).numpy(), rows.reshape(-1).numpy(), _starts(rows).numpy()),
                         shape=(length, len(rows)))
     return torch.from_numpy(matrix @ gradient.numpy())
+
+
+with warnings.catch_warnings():  # torch tells once in a process that sparse matrices are young; here, unheard
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor(torch.tensor([0, 1]), torch.tensor([0]), torch.ones(1), (1, 1))

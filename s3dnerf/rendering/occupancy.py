@@ -2,7 +2,7 @@
 2022; RAD-NeRF, section 3.4)."""
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from typing import Callable, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from s3dnerf.types import PackedColours, PackedSamples, PointSamples, Rays
 
 PointField = Callable[[Tensor, Tensor, Tensor], PointSamples]
 """points [N, 3], directions [N, 3] and the numbers [N] of their rays -> what is there."""
+DARK = 0.01
+"""share of light below which a cell is in the dark"""
 MOST = 10.0
 """density from which on a cell is occupied in any case"""
 
@@ -20,7 +22,9 @@ class OccupancyGrid(nn.Module):
     """The largest density that each cell of a box had lately, over whatever was said.
 
     A running maximum that decays: a cell that opens and shuts with speech stays occupied, one that has been empty for long
-    is given up.
+    is given up. Beside it the grid keeps, in the same way, how much light reached a cell: what lies behind an opaque surface
+    is never seen, nor taught, and need not be looked at either. One cell more around those that light reached stays in, so
+    that a surface can move and a mouth can open.
 
     Args:
         low: corner of the box, head frame.
@@ -35,12 +39,14 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("low", torch.tensor(low), persistent=False)
         self.register_buffer("high", torch.tensor(high), persistent=False)
         self.register_buffer("density", torch.full((resolution,) * 3, 2 * MOST))
+        self.register_buffer("light", torch.ones((resolution,) * 3))
+        self.register_buffer("noted", torch.zeros((resolution,) * 3), persistent=False)
 
     def occupied(self) -> Tensor:
-        """[G, G, G] bool (x, y, z): denser than the mean, or than `MOST`."""
+        """[G, G, G] bool (x, y, z): denser than the mean, or than `MOST`, and not in the dark."""
         known = self.density[self.density >= 0]
         mean = float(known.mean()) if known.numel() else MOST
-        return self.density > min(mean, MOST)
+        return (self.density > min(mean, MOST)) & (self.light > DARK)
 
     def centres(self) -> Tensor:
         """[G, G, G, 3] middles of the cells, head frame."""
@@ -53,14 +59,26 @@ class OccupancyGrid(nn.Module):
 
     def at(self, cells: Tensor, points: Tensor) -> Tensor:
         """Which of points [*, 3] lie in one of `cells` [G, G, G]; [*] bool."""
+        index, inside = self._index(points)
+        return cells.flatten()[index] & inside
+
+    def _index(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Cell [*] of points [*, 3], as a place in the flattened grid, and whether they lie in the box at all."""
         place = (points - self.low) * (self.resolution / (self.high - self.low))
         inside = ((place >= 0) & (place < self.resolution)).all(-1)
         x, y, z = place.clamp(0, self.resolution - 1).long().unbind(-1)
-        return cells.flatten()[(x * self.resolution + y) * self.resolution + z] & inside
+        return (x * self.resolution + y) * self.resolution + z, inside
+
+    @torch.no_grad()
+    def note(self, points: Tensor, light: Tensor) -> None:
+        """Notes that light [N, 1] reached points [N, 3]; counts at the next update."""
+        self.noted.view(-1).scatter_reduce_(0, self._index(points)[0], light[:, 0], "amax")
 
     @torch.no_grad()
     def update(self, density: Callable[[Tensor], Tensor], share: float = 1.0) -> None:
         """Looks at a random `share` of the cells, each at a random point in it; `density` is of points [N, 3], [N, 1]."""
+        self.light.copy_(torch.maximum(self.light * self.decay, widen(self.noted)))
+        self.noted.zero_()
         chosen = (torch.rand_like(self.density) < share) & (self.density >= 0)
         if not chosen.any():
             return
@@ -100,7 +118,7 @@ class PackedRenderer(nn.Module):
         count = len(rays.origins)
         samples = self.march(rays, grid)
         if self.training:
-            return self._look(rays, field, samples, rays.origins.new_ones(count, 1))[0]
+            return self._look(rays, field, samples, rays.origins.new_ones(count, 1), grid)[0]
         light = rays.origins.new_ones(count, 1)
         total = None
         for first in range(0, self.samples, self.together):
@@ -126,12 +144,18 @@ class PackedRenderer(nn.Module):
         starts = starts[ray, number][:, None]
         return PackedSamples(ray, rank[ray, number], starts, torch.full_like(starts, self.step))
 
-    def _look(self, rays: Rays, field: PointField, samples: PackedSamples, light: Tensor) -> tuple[PackedColours, Tensor]:
-        """What some samples add, given the light [R, 1] that reaches them; its depth is a sum. And the light behind them."""
+    def _look(self, rays: Rays, field: PointField, samples: PackedSamples, light: Tensor,
+              grid: Optional[OccupancyGrid] = None) -> tuple[PackedColours, Tensor]:
+        """What some samples add, given the light [R, 1] that reaches them; its depth is a sum. And the light behind them.
+        A `grid` is told where light came to."""
         directions = rays.directions[samples.ray]
         middles = samples.starts + 0.5 * samples.length
-        found = field(rays.origins[samples.ray] + directions * middles, directions, samples.ray)
-        weights = packed_weights(found.density, samples) * light[samples.ray]
+        points = rays.origins[samples.ray] + directions * middles
+        found = field(points, directions, samples.ray)
+        reaches, weights = packed_weights(found.density, samples)
+        weights = weights * light[samples.ray]
+        if grid is not None:
+            grid.note(points, reaches)
         total = lambda values: torch.zeros(len(light), values.shape[1], dtype=values.dtype, device=values.device).index_add(
             0, samples.ray, values)
         sums = total(torch.cat([weights * found.colour, weights, weights * middles, weights.detach() * found.ambient], -1))
@@ -148,9 +172,11 @@ def box_crossing(rays: Rays, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]
     return near, torch.maximum(near, far)
 
 
-def packed_weights(density: Tensor, samples: PackedSamples) -> Tensor:
-    """Share [N, 1] of the light at a ray's first sample that each sample adds; see `compositing.interval_weights`."""
+def packed_weights(density: Tensor, samples: PackedSamples) -> tuple[Tensor, Tensor]:
+    """Shares [N, 1] of the light at a ray's first sample: what reaches each sample, and what it adds; see
+    `compositing.interval_weights`."""
     optical = density * samples.length
     before = torch.cumsum(optical.double(), 0) - optical
     first = torch.searchsorted(samples.ray, samples.ray)
-    return torch.exp(before[first] - before).to(density.dtype) * (1 - torch.exp(-optical))
+    reaches = torch.exp(before[first] - before).to(density.dtype)
+    return reaches, reaches * (1 - torch.exp(-optical))

@@ -46,7 +46,7 @@ class PersonObjective:
     torso: float = 1.0
     entropy: float = 1e-3
     entropy_log: str = "ln"
-    dynamic: float = 2e-3
+    dynamic: float = 1e-2
     dynamic_ramp: bool = True
     features: float = 0.02
     lips: float = 1.0
