@@ -314,7 +314,9 @@ class PersonVideo(TensorRecord):
     frames: Tensor
     """[T, S, S, 3] uint8"""
     head: Tensor
-    """[T, S/4, S/4] bool: head with hair."""
+    """[T, S/4, S/4] bool: head with hair, without the neck."""
+    torso: Tensor
+    """[T, S/4, S/4] bool: the rest of the person."""
     cameras: Cameras
     """[T]"""
     mesh: Tensor
@@ -343,6 +345,8 @@ class PixelBatch(TensorRecord):
     """[F, R, 3] what is behind the person there."""
     head: Tensor
     """[F, R, 1] in [0, 1]: head mask."""
+    free: Tensor
+    """[F, R, 1] in [0, 1]: at and around the head, where nothing but the background can be behind it."""
     still: Tensor
     """[F, R, 1] in {0, 1}: outside the box of the lower face, where speech should move nothing."""
     patch: int

@@ -49,7 +49,7 @@ class PersonDataModule(pl.LightningDataModule):
     """
 
     def __init__(self, shards: Optional[str] = None, frames: int = 8, rays: int = 256, patch: int = 0, patch_every: int = 2, patch_frames: int = 2,
-                 shares: tuple[float, float, float, float] = (0.5, 0.25, 0.1, 0.15), steps_per_epoch: int = 250,
+                 shares: tuple[float, float, float, float] = (0.45, 0.25, 0.1, 0.2), steps_per_epoch: int = 250,
                  val_frames: int = 12, size: Optional[int] = None, seed: int = 0):
         super().__init__()
         if len(shares) != len(REGIONS) or min(shares) < 0 or sum(shares) <= 0:
@@ -119,12 +119,14 @@ def pixel_batch(video: PersonVideo, frame: Tensor, pixels: Tensor, lower: Tensor
     colour = video.frames[frame[:, None], y, x].float() / 255
     size = video.frames.shape[1]
     middles = pixels + 0.5
-    masks = video.head[frame].float()[:, None]
-    head = F.grid_sample(masks, (middles * (2 / size) - 1)[:, :, None], align_corners=False, padding_mode="border")
+    own, torso = video.head[frame].float()[:, None], video.torso[frame].float()[:, None]
+    masks = torch.cat([own, F.max_pool2d(own, 5, 1, 2) * (1 - torso)], 1)
+    masks = F.grid_sample(masks, (middles * (2 / size) - 1)[:, :, None], align_corners=False, padding_mode="border")[..., 0]
+    head, free = masks.transpose(1, 2).split(1, -1)
     box = lower[frame][:, None]
     inside = ((middles >= box[..., :2]) & (middles <= box[..., 2:])).all(-1, keepdim=True)
     return PixelBatch(frame, video.cameras[frame], middles, colour, video.background[y, x].float() / 255,
-                      head[:, 0], (~inside).float(), patch)
+                      head, free, (~inside).float(), patch)
 
 
 def region_boxes(video: PersonVideo) -> Tensor:
@@ -195,11 +197,11 @@ def person_video(clip: TrackedClip, mel: Tensor, size: Optional[int] = None) -> 
 
         reduce = lambda image: cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
         frames, background = np.stack([reduce(frame) for frame in frames]), reduce(background)
-    head = torch.from_numpy(clip.masks[:, 0])
+    head, torso = torch.from_numpy(clip.masks[:, 0]), torch.from_numpy(clip.masks[:, 1])
     if size < stored:
-        head = F.interpolate(head.float()[:, None], size=size // 4, mode="area")[:, 0] > 0.5
+        head, torso = (F.interpolate(mask.float()[:, None], size=size // 4, mode="area")[:, 0] > 0.5 for mask in (head, torso))
     windows = mel_windows(mel, len(clip.cameras))
     cameras, mesh = read_cameras(clip.cameras, size), torch.from_numpy(clip.mesh)
-    head &= above_neck(cameras, mesh, size)
-    return PersonVideo(torch.from_numpy(frames), head, cameras, mesh, windows,
+    above = above_neck(cameras, mesh, size)
+    return PersonVideo(torch.from_numpy(frames), head & above, torso | head & ~above, cameras, mesh, windows,
                        torch.from_numpy(background.copy()), torch.from_numpy(clip.speech))

@@ -14,6 +14,8 @@ from s3dnerf.types import PointSamples
 MODES = ("modulation", "deformation", "composed", "implicit")
 SPEECH_START = 0.1
 """features of the grid of speech before anything is learned, at most"""
+NOSE = (-0.05, 0.2)
+"""heights, head frame (y down), between which speech begins to be heard: the tip of the nose, and below its base"""
 OFFSET = 0.15
 """largest offset of the deformation mode, as a share of the box"""
 
@@ -49,6 +51,9 @@ class DecomposedField(nn.Module):
         view_degree: degree of the spherical harmonics of the direction that colour may depend on; 0 leaves it out, the
             paper's code has 4.
         appearance: numbers of a frame's appearance code.
+        lower_face: hear speech in the lower face alone, from the nose down: short recordings otherwise teach the lips to tell
+            frames apart, and brows and hair by them. False lets it be heard everywhere, as in the paper, where only the
+            dynamic loss keeps it in its place.
         eye_radius: head units around the eyes in which the eye opening is heard; None lets it be heard everywhere, as in
             the paper.
     """
@@ -56,13 +61,13 @@ class DecomposedField(nn.Module):
     def __init__(self, mode: str = "modulation", audio_dimensions: int = 2, code_size: int = 64, levels: int = 8,
                  channels: int = 4, base: int = 16, finest: int = 256, entries: int = 2 ** 16, audio_levels: int = 4,
                  audio_base: int = 4, audio_finest: int = 32, width: int = 48, depth: int = 1, view_degree: int = 2,
-                 appearance: int = 4, eye_radius: Optional[float] = 0.45):
+                 appearance: int = 4, lower_face: bool = True, eye_radius: Optional[float] = 0.45):
         super().__init__()
         if mode not in MODES:
             raise ValueError(f"found mode={mode!r}; expected one of {', '.join(MODES)}")
         if not 1 <= audio_dimensions <= 3:
             raise ValueError(f"found audio_dimensions={audio_dimensions}; expected 1, 2 or 3")
-        self.mode, self.view_degree, self.eye_radius = mode, view_degree, eye_radius
+        self.mode, self.view_degree, self.eye_radius, self.lower_face = mode, view_degree, eye_radius, lower_face
         self.space = GridEncoding(3, levels, channels, base, finest, entries)
         features, seen = self.space.out_channels, self.space.out_channels + 1
         coordinate = 3 if mode == "deformation" else audio_dimensions
@@ -107,19 +112,26 @@ class DecomposedField(nn.Module):
                 owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Density [N, 1], what the colour net is told, [N, width], and the size of the audio coordinate, [N, 1]."""
         features, heard = self.space(places), self.ambient_code(code)[owner]
-        lids = eyes[owner] * self.near_eyes(points)
+        lids, here = eyes[owner] * self.near_eyes(points), self.hears(points)
         coordinate = None
         if self.ambient is not None:
-            coordinate = torch.tanh(run(self.ambient, features, heard))
+            coordinate = torch.tanh(run(self.ambient, features, heard)) * here
         if self.mode == "modulation":
             features = torch.cat([features, self.speech((coordinate + 1) / 2)], -1)
         elif self.mode == "composed":
             features = torch.cat([features, self.speech(torch.cat([places, (coordinate + 1) / 2], -1))], -1)
         elif self.mode == "deformation":
             features = self.space(places + OFFSET * coordinate)
-        found = run(self.density_net, torch.cat([features, lids], -1), heard if self.mode == "implicit" else None)
+        found = run(self.density_net, torch.cat([features, lids], -1), heard * here if self.mode == "implicit" else None)
         size = torch.zeros_like(lids) if coordinate is None else coordinate.abs().sum(-1, keepdim=True)
         return truncated_exp(found[:, :1]), found[:, 1:], size
+
+    def hears(self, points: Tensor) -> Tensor:
+        """[N, 1]: 1 in the lower face, falling smoothly to 0 at the tip of the nose; 1 everywhere without `lower_face`."""
+        if not self.lower_face:
+            return torch.ones_like(points[:, :1])
+        rise = ((points[:, 1:2] - NOSE[0]) / (NOSE[1] - NOSE[0])).clamp(0, 1)
+        return rise * rise * (3 - 2 * rise)
 
     def near_eyes(self, points: Tensor) -> Tensor:
         """[N, 1]: 1 at the middle of an eye, falling smoothly to 0 at `eye_radius`; 1 everywhere without one."""

@@ -12,7 +12,7 @@ from s3dnerf.types import PackedColours, PackedSamples, PointSamples, Rays
 
 PointField = Callable[[Tensor, Tensor, Tensor], PointSamples]
 """points [N, 3], directions [N, 3] and the numbers [N] of their rays -> what is there."""
-DARK = 0.01
+DARK = 0.05
 """share of light below which a cell is in the dark"""
 MOST = 10.0
 """density from which on a cell is occupied in any case"""

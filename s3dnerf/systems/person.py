@@ -72,6 +72,8 @@ class PersonSystem(ModelSystem):
         attention_rate: factor on the rate for the speech attention.
         lips_share: share of steps in which tracked lips, not speech, say what is seen; they render sharper lips than speech,
             which says less, can. Only with a code of 12 numbers; 0 is the paper's way.
+        code_noise: standard deviation of what is added to tracked lip codes, so that few frames do not tell themselves apart
+            by them.
         code_frames: frames per step from which speech is taught the lip code.
         listener: weights whose speech encoder the model hears with.
         update_every: steps between two looks at the occupancy grid.
@@ -81,11 +83,12 @@ class PersonSystem(ModelSystem):
     def __init__(self, model: RADNeRF, objective: PersonObjective = PersonObjective(),
                  optimizer: OptimizerCallable = torch.optim.Adam, scheduler: Optional[LRSchedulerCallable] = None,
                  train_only: Optional[list[str]] = None, init_from: Optional[dict[str, str]] = None, grid_rate: float = 5.0,
-                 attention_rate: float = 1.0, lips_share: float = 1.0, code_frames: int = 96, listener: str = DEFAULT,
+                 attention_rate: float = 1.0, lips_share: float = 1.0, code_noise: float = 0.1,
+                 code_frames: int = 96, listener: str = DEFAULT,
                  update_every: int = 16, update_share: float = 0.25):
         super().__init__(model, optimizer, scheduler, train_only, init_from)
         self.save_hyperparameters()
-        self.objective, self.lips_share, self.code_frames = objective, lips_share, code_frames
+        self.objective, self.lips_share, self.code_noise, self.code_frames = objective, lips_share, code_noise, code_frames
         self.rates = {"grid": grid_rate, "attention": attention_rate}
         self.update_every, self.update_share = update_every, update_share
         if model.listener is not None and not init_from:
@@ -137,14 +140,16 @@ class PersonSystem(ModelSystem):
     def condition(self, frame: Tensor, by_lips: bool) -> Condition:
         """What recorded frames [F] were under: lips as tracked or as heard, eyes as tracked, and their own appearance."""
         code = self.lips[frame] if by_lips else self.model.hear(self.heard, frame)
+        if self.training and by_lips:
+            code = code + self.code_noise * torch.randn_like(code)
         return Condition(code, self.eyes[frame], torch.where(frame < self.learned, frame, -1))
 
     def picture_terms(self, batch: PixelBatch, head: PackedColours, torso: Tensor, torso_colour: Tensor) -> dict[str, Tensor]:
-        """The terms that compare rendered pixels with recorded ones. Behind the head mask lies the background plate, beyond it
-        what the recording shows, so that a pixel of the torso asks the head for nothing but to be empty."""
+        """The terms that compare rendered pixels with recorded ones. Behind the head and its outline lies the background plate,
+        elsewhere what the recording shows, so that a pixel of the torso asks the head for nothing but to be empty."""
         goal, behind = batch.colour.flatten(0, 1), batch.background.flatten(0, 1)
         mask, still = batch.head.flatten(0, 1), batch.still.flatten(0, 1)
-        image = head.colour + (1 - head.opacity) * torch.lerp(goal, behind, mask)
+        image = head.colour + (1 - head.opacity) * torch.lerp(goal, behind, batch.free.flatten(0, 1))
         below = torso * torso_colour + (1 - torso) * behind
         seen = (mask < SURE).float()
         ramp = (self.global_step + 1) / max(1, self.trainer.max_steps) if self.objective.dynamic_ramp else 1.0
