@@ -11,7 +11,7 @@ from s3dnerf.face import FaceCode
 from s3dnerf.geometry import euler_from_rotation, pixel_directions, pixel_grid, project, rigid_inverse
 from s3dnerf.media import frame_count
 from s3dnerf.networks.decomposed_field import DecomposedField
-from s3dnerf.networks.speech import SpeechEncoder
+from s3dnerf.networks.speech import TOKENS, SpeechEncoder
 from s3dnerf.networks.speech_attention import SpeechAttention, neighbours, smooth
 from s3dnerf.networks.speech_features import MelFeatures
 from s3dnerf.networks.torso import PseudoTorso
@@ -40,6 +40,8 @@ class RADNeRF(nn.Module):
         image_size: side of the square frames, pixels.
         features: what the speech attention sees: "tokens" of the one-shot model's speech encoder, which has heard many
             people and stays as it is, or "mel".
+        readout: how the speech attention reads a frame's window: "linear" (a lip code from tokens, found in closed form) or
+            "convolution", as in the paper.
         code_size: numbers of the speech code.
         speech_width: channels of the speech attention.
         dropout: of the speech attention.
@@ -53,21 +55,25 @@ class RADNeRF(nn.Module):
         mouth_gain: factor on the lip code regressed from speech.
     """
 
-    def __init__(self, image_size: int = 256, features: str = "tokens", code_size: int = 12, speech_width: int = 64,
-                 dropout: float = 0.2, token_channels: int = 48, field: Optional[dict] = None, torso: Optional[dict] = {},
+    def __init__(self, image_size: int = 256, features: str = "tokens", readout: str = "linear", code_size: int = 12,
+                 speech_width: int = 64, dropout: float = 0.2, token_channels: int = 48, field: Optional[dict] = None, torso: Optional[dict] = {},
                  resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1, mouth_gain: float = 1.0):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if features not in ("tokens", "mel"):
             raise ValueError(f"found features={features!r}; expected tokens or mel")
+        if readout not in ("linear", "convolution") or (readout == "linear" and code_size != FaceCode.size - 1):
+            raise ValueError(f"found readout={readout!r}; expected linear, of a code of {FaceCode.size - 1} numbers, or "
+                             "convolution")
         self.arguments = self_arguments
         self.image_size, self.smoothing, self.mouth_gain = image_size, smoothing, mouth_gain
         self.face_code = FaceCode()
         self.listener = None
         if features == "tokens":
             self.listener = SpeechEncoder(MelFeatures.channels, token_channels=token_channels).requires_grad_(False)
-        self.attention = SpeechAttention(token_channels if self.listener else MelFeatures.channels, code_size, speech_width,
-                                         dropout, normalise=True)
+        heard = (token_channels, TOKENS) if self.listener else (MelFeatures.channels, MelFeatures.window)
+        self.attention = SpeechAttention(heard[0], code_size, speech_width, dropout, normalise=True,
+                                         linear=heard[1] if readout == "linear" else None)
         self.field = DecomposedField(code_size=code_size, **(field or {}))
         self.torso = None if torso is None else PseudoTorso(**torso)
         self.grid = OccupancyGrid(LOW, HIGH, resolution)

@@ -84,8 +84,7 @@ class PersonSystem(ModelSystem):
                  optimizer: OptimizerCallable = torch.optim.Adam, scheduler: Optional[LRSchedulerCallable] = None,
                  train_only: Optional[list[str]] = None, init_from: Optional[dict[str, str]] = None, grid_rate: float = 5.0,
                  attention_rate: float = 1.0, lips_share: float = 1.0, code_noise: float = 0.1,
-                 code_frames: int = 96, listener: str = DEFAULT,
-                 update_every: int = 16, update_share: float = 0.25):
+                 code_frames: int = 96, listener: str = DEFAULT, update_every: int = 16, update_share: float = 0.25):
         super().__init__(model, optimizer, scheduler, train_only, init_from)
         self.save_hyperparameters()
         self.objective, self.lips_share, self.code_noise, self.code_frames = objective, lips_share, code_noise, code_frames
@@ -99,27 +98,26 @@ class PersonSystem(ModelSystem):
         """Takes the recording over from the data module: what is heard in it, and what is seen without learning."""
         data = self.trainer.datamodule
         self.video, self.learned, self.boxes = data.video, data.learned, data.boxes
-        if not int(self.model.seen):
+        first = not int(self.model.seen)
+        if first:
             self.model.adopt(self.video, self.learned)
         self.heard = self.model.listen(self.video.mel.to(self.device))
         self.lips, self.eyes = (codes.to(self.device) for codes in self.model.lip_codes(self.video.mesh.to(self.device)))
+        if first and self.model.attention.linear:
+            self.model.attention.fit(self.heard[:self.learned], self.lips[:self.learned])
 
     def configure_optimizers(self):
         """Grids and the speech attention have rates of their own."""
-        found = super().configure_optimizers()
-        optimizer = found["optimizer"] if isinstance(found, dict) else found
-        base = optimizer.param_groups[0]
         groups = {"": [], "grid": [], "attention": []}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                kind = "grid" if name.endswith(".table") else "attention" if name.startswith("attention.") else ""
-                groups[kind].append(parameter)
-        optimizer.param_groups[:] = [base | {"params": parameters, "lr": base["lr"] * self.rates.get(kind, 1.0)}
-                                     for kind, parameters in groups.items() if parameters]
+                groups["grid" if name.endswith(".table") else "attention" if name.startswith("attention.") else ""].append(parameter)
+        groups = {kind: parameters for kind, parameters in groups.items() if parameters}
+        optimizer = self.optimizer([{"params": parameters} for parameters in groups.values()])
+        for kind, group in zip(groups, optimizer.param_groups):
+            group["lr"] *= self.rates.get(kind, 1.0)
         if self.scheduler is None:
             return optimizer
-        for group in optimizer.param_groups:
-            group.pop("initial_lr", None)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
     def training_step(self, batch: PixelBatch, _index: int) -> Tensor:

@@ -2,39 +2,20 @@
 import pytest
 import torch
 
-from s3dnerf.data.person import learned_frames, read_person
+from s3dnerf.geometry import cast_rays, pixel_grid, project
 from s3dnerf.models.hub import load_model, save_model
 from s3dnerf.models.rad_nerf import RADNeRF, pixel_rays, visual_hull
-from s3dnerf.geometry import cast_rays
 from s3dnerf.types import Condition
 
-FIELD = {"levels": 3, "channels": 2, "finest": 32, "entries": 2048, "audio_levels": 2, "width": 16}
-TORSO = {"levels": 3, "channels": 2, "finest": 32, "entries": 2048}
+
+@pytest.fixture(scope="module")
+def video(person_video):
+    return person_video
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    from s3dnerf.data.synthetic import synthesize
-
-    folder = tmp_path_factory.mktemp("person")
-    synthesize(folder, people=1, clips=1, seconds=1.6, size=64)
-    return read_person(str(folder))
-
-
-def person(video, **options):
-    torch.manual_seed(0)
-    model = RADNeRF(image_size=64, speech_width=16, field=FIELD, torso=options.pop("torso", TORSO), resolution=16, step=0.1,
-                    samples=24, **options)
-    model.adopt(video, learned_frames(len(video.frames)))
-    with torch.no_grad():  # as if something had been learned
-        model.field.space.table.normal_(std=0.5)
-        model.head_codes.normal_(std=0.5)
-    return model.eval()
-
-
-@pytest.fixture(scope="module")
-def model(video):
-    return person(video)
+def model(new_person):
+    return new_person()
 
 
 def condition(model, video, frames=(0, 9), frame=-1, **changes):
@@ -64,23 +45,23 @@ def test_frames_are_rendered_by_themselves(model, video):
     assert torch.allclose(both.image[1:], render(model, video, (9,)).image, atol=1e-6)
 
 
-def test_speech_changes_the_head_and_nothing_else(model, video):
+def test_speech_changes_the_lower_face_and_nothing_else(model, video):
     quiet, loud = render(model, video), render(model, video, code=torch.full((2, 12), 3.0))
-    assert (quiet.head - loud.head).abs().max() > 0.01
+    change, nose = (quiet.head - loud.head).abs().amax(1), project(video.mesh[[0, 9]][:, [6]], video.cameras[[0, 9]])[0][..., 1]
+    above = (torch.arange(64) + 0.5)[None, :, None] < nose[..., None]
+    assert change.max() > 0.01 and change[above.expand_as(change)].max() < 1e-5
     assert torch.equal(quiet.torso, loud.torso)
 
 
 def test_eyes_change_pixels_near_the_eyes_only(model, video):
     wide, shut = (render(model, video, eyes=torch.full((2, 1), value)) for value in (1.0, -3.0))
     change = (wide.image - shut.image).abs().amax(1)
-    from s3dnerf.geometry import project
-
     lids = project(video.mesh[[0, 9]][:, [33, 133, 362, 263]], video.cameras[[0, 9]])[0]
     eyes = (lids[..., 1].mean(-1), (lids[:, 3, 0] - lids[:, 0, 0]))
     rows = torch.arange(64) + 0.5
     for frame in range(2):
         far = (rows - eyes[0][frame]).abs() > 0.7 * eyes[1][frame]
-        assert change[frame].max() > 0.01 and change[frame][far].max() < 1e-5
+        assert change[frame].max() > 0.005 and change[frame][far].max() < 1e-5
 
 
 def test_appearance_is_that_of_a_frame_or_the_mean(model, video):
@@ -90,28 +71,24 @@ def test_appearance_is_that_of_a_frame_or_the_mean(model, video):
                           torch.stack([mean, model.head_codes[2]]))
 
 
-def test_the_torso_moves_with_the_pose_and_may_be_left_out(video):
-    found = person(video)
+def test_the_torso_moves_with_the_pose_and_may_be_left_out(new_person, video):
+    found = new_person()
     with torch.no_grad():
         found.torso.deform_pose.weight.normal_()
         found.torso.grid.table.normal_()
     assert not torch.allclose(render(found, video, (0, 0)).torso[0], render(found, video, (0, 20)).torso[1], atol=1e-3)
-    none = person(video, torso=None)
+    none = new_person(torso=None)
     assert render(none, video).torso_opacity.max() == 0
 
 
 def test_no_torso_in_the_head(model, video):
     """The head alone, over black, ends a little below the chin."""
-    from s3dnerf.geometry import project
-
     chin = project(video.mesh[:1, [9, 152]], video.cameras[:1])[0][0, :, 1]
     last = (render(model, video, (0,)).opacity[0, 0] > 0.5).any(1).nonzero().max()
     assert last < chin[1] + 0.35 * (chin[1] - chin[0])
 
 
 def test_rays_agree_with_the_one_shot_model_s(video):
-    from s3dnerf.geometry import pixel_grid
-
     ours = pixel_rays(video.cameras[:1], pixel_grid(64, 64, video.mesh)[None])
     theirs = cast_rays(video.cameras[:1], 64, 64)
     assert torch.allclose(ours.directions, theirs.directions, atol=1e-6) and torch.allclose(ours.origins, theirs.origins)
@@ -120,7 +97,7 @@ def test_rays_agree_with_the_one_shot_model_s(video):
 def test_the_hull_holds_the_face_and_not_what_is_beside_it(video):
     inside = visual_hull(video.mesh[:10].mean(0), video.cameras[:10], video.head[:10])
     assert inside.float().mean() > 0.95
-    beside = torch.tensor([[1.19, -1.5, 0.0], [-1.19, -1.5, 0.0]])
+    beside = torch.tensor([[1.1, 0.6, 0.0], [-1.1, 0.6, 0.0]])
     assert not visual_hull(beside, video.cameras[:10], video.head[:10]).any()
 
 
@@ -134,8 +111,8 @@ def test_speech_codes_follow_the_sound_frame_by_frame(model, video):
     assert torch.allclose(model.speech_codes(video.sound, 2.0), 2 * codes, atol=1e-5)
 
 
-def test_a_code_without_a_meaning_is_the_paper_s_way(video):
-    found = person(video, code_size=64, features="mel")
+def test_a_code_without_a_meaning_is_the_paper_s_way(new_person, video):
+    found = new_person(code_size=64, features="mel", readout="convolution")
     assert not found.by_lips and found.listener is None and found.speech_codes(video.sound).shape == (40, 64)
 
 

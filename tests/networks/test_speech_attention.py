@@ -48,3 +48,18 @@ def test_smoothing_keeps_constants_and_the_length():
     ramp = torch.arange(6.0)[:, None].expand(6, 2)
     assert torch.allclose(smooth(ramp, 3)[1:-1], ramp[1:-1]) and torch.equal(smooth(ramp, 1), ramp)
     assert torch.allclose(smooth(torch.ones(4, 3, 3), 3), torch.ones(4, 3, 3))
+
+
+def test_a_linear_map_is_found_in_closed_form_and_does_not_learn_noise_by_heart():
+    net = SpeechAttention(6, 3, linear=8)
+    windows = torch.randn(400, 6, 8) * torch.linspace(0.1, 3, 6)[:, None] + 2
+    truth = torch.randn(48, 3) / windows.flatten(1).std(0)[:, None]
+    codes = windows.flatten(1) @ truth + 6 * torch.randn(400, 3) + 1
+    error = {}
+    for strength in (1e-6, 30.0):
+        net.fit(windows[:100], codes[:100], strength)
+        error[strength] = (net.frame_codes(windows[100:]) - (windows[100:].flatten(1) @ truth + 1)).square().mean()
+    assert error[30.0] < 0.8 * error[1e-6]
+    assert sorted(name.split(".")[0] for name, _ in net.named_parameters())[0] == "attention"
+    net.fit(windows, windows.flatten(1) @ truth, 1e-6)
+    assert torch.allclose(net.frame_codes(windows), windows.flatten(1) @ truth, atol=1e-3)
