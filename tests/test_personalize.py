@@ -54,3 +54,16 @@ def test_a_video_becomes_one_long_clip(tmp_path, monkeypatch):
     found = read_person(str(tmp_path / "shards"))
     assert found.frames.shape == (30, 64, 64, 3) and found.sound.shape == (30 * 640,) and found.head.any()
     assert person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64) == []
+
+
+def test_the_plate_is_what_is_seen_while_the_person_is_away():
+    frames = np.full((12, 32, 32, 3), 90, np.uint8)
+    person = np.zeros((12, 8, 8), bool)
+    for time in range(12):  # somebody walks through, and a lamp flickers once
+        person[time, :, time % 6] = True
+        frames[time][:, 4 * (time % 6):4 * (time % 6) + 4] = 255
+    frames[5, :4, 24:] = 0
+    person[:, 6:, 7] = True  # never seen
+    frames[:, 24:, 28:] = 255
+    plate = person_video.median_plate(frames, person)
+    assert (plate[:20, :] == 90).all() and np.abs(plate[24:, 28:].astype(int) - 90).max() < 12

@@ -22,7 +22,7 @@ HELD_OUT = 11
 """the last of so many parts of a recording is held out"""
 NOSE_BASE = slice(31, 36)
 """of the 68 landmarks"""
-NECK = 0.08
+NECK = 0.03
 """share of the distance from brows to chin that still is head below the chin"""
 REGIONS = ("head", "mouth", "eyes", "frame")
 
@@ -120,7 +120,7 @@ def pixel_batch(video: PersonVideo, frame: Tensor, pixels: Tensor, lower: Tensor
     size = video.frames.shape[1]
     middles = pixels + 0.5
     own, torso = video.head[frame].float()[:, None], video.torso[frame].float()[:, None]
-    masks = torch.cat([own, F.max_pool2d(own, 5, 1, 2) * (1 - torso)], 1)
+    masks = torch.cat([own, F.max_pool2d(own, 3, 1, 1) * (1 - torso)], 1)
     masks = F.grid_sample(masks, (middles * (2 / size) - 1)[:, :, None], align_corners=False, padding_mode="border")[..., 0]
     head, free = masks.transpose(1, 2).split(1, -1)
     box = lower[frame][:, None]
