@@ -53,6 +53,14 @@ class OccupancyGrid(nn.Module):
         axis = (torch.arange(self.resolution, device=self.low.device) + 0.5) / self.resolution
         return self.low + torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1) * (self.high - self.low)
 
+    def bounds(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Two corners [3] of the smallest box that holds some of the cells [G, G, G]; a point where there are none."""
+        found = torch.nonzero(cells)
+        if not len(found):
+            return self.low, self.low
+        size = (self.high - self.low) / self.resolution
+        return self.low + found.amin(0) * size, self.low + (found.amax(0) + 1) * size
+
     def exclude(self, cells: Tensor) -> None:
         """Gives cells [G, G, G] up for good: no camera shows anything there."""
         self.density[cells] = -1.0
@@ -133,16 +141,19 @@ class PackedRenderer(nn.Module):
     @torch.no_grad()
     def march(self, rays: Rays, grid: OccupancyGrid) -> PackedSamples:
         """The occupied steps along rays [R], at most `samples` of each, from the box's front on."""
-        near, far = box_crossing(rays, grid.low, grid.high)
+        cells = grid.occupied()
+        near, far = box_crossing(rays, *grid.bounds(cells))
+        meets = torch.nonzero(far[:, 0] > near[:, 0])[:, 0]
+        near, far = near[meets], far[meets]
         steps = max(1, int(((far - near).amax() / self.step).ceil())) if len(near) else 1
         offset = torch.rand_like(near) if self.training else torch.full_like(near, 0.5)
         starts = near + (torch.arange(steps, device=near.device) + offset - 0.5) * self.step
-        points = rays.origins[:, None] + rays.directions[:, None] * (starts + 0.5 * self.step)[..., None]
-        found = grid.at(grid.occupied(), points) & (starts + 0.5 * self.step < far)
+        points = rays.origins[meets, None] + rays.directions[meets, None] * (starts + 0.5 * self.step)[..., None]
+        found = grid.at(cells, points) & (starts + 0.5 * self.step < far)
         rank = found.cumsum(1) - 1
-        ray, number = torch.nonzero(found & (rank < self.samples), as_tuple=True)
-        starts = starts[ray, number][:, None]
-        return PackedSamples(ray, rank[ray, number], starts, torch.full_like(starts, self.step))
+        row, number = torch.nonzero(found & (rank < self.samples), as_tuple=True)
+        starts = starts[row, number][:, None]
+        return PackedSamples(meets[row], rank[row, number], starts, torch.full_like(starts, self.step))
 
     def _look(self, rays: Rays, field: PointField, samples: PackedSamples, light: Tensor,
               grid: Optional[OccupancyGrid] = None) -> tuple[PackedColours, Tensor]:

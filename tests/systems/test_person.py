@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from s3dnerf.cli import main
+from s3dnerf.cli import lightning, main
 from s3dnerf.data.person import PersonDataModule
 from s3dnerf.models.hub import load_model
 from s3dnerf.models.rad_nerf import RADNeRF
@@ -130,3 +130,10 @@ def test_a_person_is_learned_by_the_command_line(person_shards, tmp_path):
     assert sum(learned[-10:]) / 10 > sum(learned[:5]) / 5 + 2
     assert {"val/head_psnr", "val/lips_mouth_psnr", "val/opening_correlation"} <= rows[0].keys()
     assert isinstance(load_model(tmp_path / "rad_nerf" / "version_0" / "checkpoints" / "best.ckpt"), RADNeRF)
+
+
+def test_the_paper_s_preset_has_its_sizes():
+    found = lightning(["--config", "configs/person/rad_nerf.yaml", "--config", "configs/person/rad_nerf_paper.yaml"], run=False)
+    model, count = found.model.model, lambda part: sum(p.numel() for p in part.parameters())
+    assert (count(model.field.space), count(model.field.speech), count(model.torso.grid)) == (1_806_960, 1_111_040, 1_111_040)
+    assert not model.by_lips and found.model.lips_share == 0
