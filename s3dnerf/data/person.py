@@ -13,7 +13,7 @@ from torch import Tensor
 from s3dnerf.data.module import Epoch, read_array, read_cameras, shard_paths
 from s3dnerf.data.shards import TrackedClip, decode_sample
 from s3dnerf.errors import DatasetError
-from s3dnerf.face import LANDMARKS_68, LIPS
+from s3dnerf.face import FACE_OVAL, LANDMARKS_68, LIPS
 from s3dnerf.geometry import pixel_grid, project
 from s3dnerf.media import mel_windows
 from s3dnerf.types import Cameras, PersonVideo, PixelBatch
@@ -22,8 +22,8 @@ HELD_OUT = 11
 """the last of so many parts of a recording is held out"""
 NOSE_BASE = slice(31, 36)
 """of the 68 landmarks"""
-NECK = 0.03
-"""share of the distance from brows to chin that still is head below the chin"""
+MOUTH = 0.66
+"""where the mouth is on the way from brows to chin"""
 REGIONS = ("head", "mouth", "eyes", "frame")
 
 
@@ -175,13 +175,20 @@ def read_person(folder: Optional[str], size: Optional[int] = None) -> PersonVide
     return person_video(decode_sample(best), torch.from_numpy(read_array(best["mel.npy"])).float(), size)
 
 
-def above_neck(cameras: Cameras, mesh: Tensor, size: int) -> Tensor:
-    """[T, size / 4, size / 4] bool: not below the chin, so that neck and collar are the torso's."""
-    brow, chin = project(mesh[:, [9, 152]], cameras)[0].unbind(1)
-    down = F.normalize(chin - brow, dim=-1)
+def without_neck(cameras: Cameras, mesh: Tensor, size: int) -> Tensor:
+    """[T, size / 4, size / 4] bool: above the mouth, or within the face's outline: what is left below is neck and collar, which
+    are the torso's."""
+    import cv2
+
+    pixels = project(mesh, cameras)[0]
+    brow, chin = pixels[:, [9, 152]].unbind(1)
     cells = (pixel_grid(size // 4, size // 4, mesh) * 4).unflatten(0, (size // 4, size // 4))
-    depth = ((cells - brow[:, None, None]) * down[:, None, None]).sum(-1)
-    return depth < ((1 + NECK) * (chin - brow).norm(dim=-1))[:, None, None]
+    depth = ((cells - brow[:, None, None]) * F.normalize(chin - brow, dim=-1)[:, None, None]).sum(-1)
+    above = depth < (MOUTH * (chin - brow).norm(dim=-1))[:, None, None]
+    faces = np.zeros(above.shape, np.uint8)
+    for face, outline in zip(faces, (pixels[:, list(FACE_OVAL)] / 4 - 0.5).round().numpy().astype(np.int32)):
+        cv2.fillConvexPoly(face, cv2.convexHull(outline), 1)
+    return above | torch.from_numpy(faces).bool()
 
 
 def person_video(clip: TrackedClip, mel: Tensor, size: Optional[int] = None) -> PersonVideo:
@@ -202,6 +209,6 @@ def person_video(clip: TrackedClip, mel: Tensor, size: Optional[int] = None) -> 
         head, torso = (F.interpolate(mask.float()[:, None], size=size // 4, mode="area")[:, 0] > 0.5 for mask in (head, torso))
     windows = mel_windows(mel, len(clip.cameras))
     cameras, mesh = read_cameras(clip.cameras, size), torch.from_numpy(clip.mesh)
-    above = above_neck(cameras, mesh, size)
-    return PersonVideo(torch.from_numpy(frames), head & above, torso | head & ~above, cameras, mesh, windows,
+    own = without_neck(cameras, mesh, size)
+    return PersonVideo(torch.from_numpy(frames), head & own, torso | head & ~own, cameras, mesh, windows,
                        torch.from_numpy(background.copy()), torch.from_numpy(clip.speech))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ LOW, HIGH = (-1.2, -1.75, -1.1), (1.2, 1.25, 1.35)
 """The box that holds the head, head frame."""
 CENTRE, RADII = (0.0, -0.28, 0.15), (1.2, 1.5, 1.25)
 """An ellipsoid beyond which nothing of the head is, head frame; it stops above the shoulders."""
+CLEAR = 0.15
+"""Head units before the tracked face where nothing is."""
 PATH = 250
 """frames of the recording's own head motion that go with the weights"""
 TOGETHER = 256
@@ -142,7 +145,8 @@ class RADNeRF(nn.Module):
         some = torch.linspace(0, learned - 1, min(learned, 40)).long()
         centres = self.grid.centres()
         ball = ((centres - centres.new_tensor(CENTRE)) / centres.new_tensor(RADII)).norm(dim=-1) < 1
-        self.grid.exclude(~(ball & visual_hull(centres, video.cameras[some], video.head[some])))
+        free = before_face(centres, video.mesh.mean(0))
+        self.grid.exclude(~(ball & visual_hull(centres, video.cameras[some], video.head[some])) | free)
 
     def field_of(self, condition: Condition, rays: int):
         """The field as the renderer wants it, for rays of which `rays` in a row belong to each frame of `condition` [F]."""
@@ -239,3 +243,15 @@ def visual_hull(points: Tensor, cameras: Cameras, masks: Tensor) -> Tensor:
         x, y = cell.clamp(0, size - 1).unbind(-1)
         inside += (mask[y, x] > 0) | outside
     return (inside > 0.9 * len(masks)).view(points.shape[:-1])
+
+
+def before_face(points: Tensor, mesh: Tensor) -> Tensor:
+    """[*] bool: points [*, 3] more than `CLEAR` in front of the tracked face [478, 3]. Its depth is known; a minute of a head that
+    hardly turns tells depth badly."""
+    from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+
+    face, flat = mesh.cpu().numpy(), points.reshape(-1, 3).cpu().numpy()
+    front = LinearNDInterpolator(face[:, :2], face[:, 2])(flat[:, :2])
+    beside = np.isnan(front)
+    front[beside] = NearestNDInterpolator(face[:, :2], face[:, 2])(flat[beside, :2])
+    return torch.from_numpy(flat[:, 2] < front - CLEAR).view(points.shape[:-1]).to(points.device)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from s3dnerf.data.person import PersonDataModule, above_neck, lower_face, pixel_batch, read_person
+from s3dnerf.data.person import PersonDataModule, lower_face, pixel_batch, read_person, without_neck
 from s3dnerf.errors import DatasetError, InputError
 from s3dnerf.geometry import project
 
@@ -69,11 +69,12 @@ def test_still_is_outside_the_lower_face(folder):
 
 def test_the_neck_is_no_head(folder):
     video = read_person(folder)
-    chin = project(video.mesh[:, [152]], video.cameras)[0][:, 0, 1]
-    rows = (torch.arange(16) * 4 + 2).float()
-    kept = above_neck(video.cameras, video.mesh, 64)
-    assert not kept[rows[None, :, None].expand_as(kept) > chin[:, None, None] + 8].any()
-    assert kept[rows[None, :, None].expand_as(kept) < chin[:, None, None] - 4].all()
+    lips, chin = (project(video.mesh[:, [point]], video.cameras)[0][:, 0] for point in (13, 152))
+    kept = without_neck(video.cameras, video.mesh, 64)
+    cell = lambda place: kept[torch.arange(len(kept)), (place[:, 1] / 4).long().clamp(0, 15), (place[:, 0] / 4).long().clamp(0, 15)]
+    beside = torch.tensor([14.0, 0.0])
+    assert cell(lips).all() and not cell(chin + torch.tensor([0.0, 8.0])).any()
+    assert not cell(chin + beside).any() and not cell(chin - beside).any() and kept[:, :6].all()
 
 
 def test_frames_can_be_reduced_but_not_enlarged(folder):

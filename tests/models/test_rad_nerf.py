@@ -4,7 +4,7 @@ import torch
 
 from s3dnerf.geometry import cast_rays, pixel_grid, project
 from s3dnerf.models.hub import load_model, save_model
-from s3dnerf.models.rad_nerf import RADNeRF, pixel_rays, visual_hull
+from s3dnerf.models.rad_nerf import RADNeRF, before_face, pixel_rays, visual_hull
 from s3dnerf.types import Condition
 
 
@@ -121,3 +121,10 @@ def test_a_bundle_gives_the_person_back(model, video, tmp_path):
     back = load_model(tmp_path)
     assert isinstance(back, RADNeRF)
     assert torch.allclose(render(back, video).image, render(model, video).image)
+
+
+def test_nothing_is_looked_for_before_the_tracked_face(model, video):
+    mesh = video.mesh.mean(0)
+    assert not before_face(mesh, mesh).any() and before_face(mesh - torch.tensor([0.0, 0, 0.2]), mesh).all()
+    nose = mesh[4] - torch.tensor([0.0, 0, 0.3])
+    assert not model.grid.at(model.grid.density >= 0, nose[None]).item()
