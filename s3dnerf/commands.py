@@ -36,7 +36,11 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
     import sys
     import time
 
+    from s3dnerf.errors import InputError
+
     begin = time.perf_counter()
+    if photo is None and weights == "one-shot-256":
+        raise InputError("missing --photo; only the weights of a person (--weights, see s3dnerf personalize) need none")
     check_paths({"--photo": photo, "--speech": speech, "--drive": drive, "--pose": None if pose in POSES else pose},
                 {"--output": output, "--json": json, "--sheet": sheet})
     from s3dnerf.inference import TalkingHead
