@@ -6,7 +6,7 @@ import torch
 from s3dnerf.errors import InputError
 from s3dnerf.inference import TalkingHead
 from s3dnerf.media import read_frames
-from s3dnerf.personal import PersonPath, eye_code, read_background
+from s3dnerf.personal import PersonPath, eye_code, followed_lips, read_background
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +86,15 @@ def test_what_cannot_be_is_told(head, tiny_head, tmp_path):
     with pytest.raises(InputError, match="keep, a colour"):
         read_background("greenish", 64)
     assert read_background("keep", 64) is None and read_background("#ff0000", 8)[0].min() == 1
+
+
+def test_lips_that_drive_are_the_recording_s_played_back_and_forth(head, new_person, person_video):
+    from types import SimpleNamespace
+
+    track = SimpleNamespace(mesh=lambda: person_video.mesh[:5].numpy())
+    codes = followed_lips(head.model, track, 9)
+    expected = head.model.lip_codes(person_video.mesh[:5])[0]
+    assert torch.allclose(codes[:5], expected) and torch.allclose(codes[5], expected[3])
+    assert torch.allclose(followed_lips(head.model, track, 9, 2.0), 2 * codes)
+    with pytest.raises(InputError, match="leave --drive out"):
+        followed_lips(new_person(code_size=64, readout="convolution"), track, 9)
