@@ -6,16 +6,18 @@ from typing import List, Literal, Optional
 POSES = ("still", "natural")
 
 
-def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", weights: str = "one-shot-256",
+def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str = "out.mp4", weights: str = "one-shot-256",
           frame: Literal["full", "face"] = "full", pose: str = "natural", drive: Optional[str] = None,
           mouth_gain: Optional[float] = None, camera: str = "0,0", device: Literal["auto", "cpu", "cuda"] = "auto",
-          seed: int = 0, json: Optional[str] = None, sheet: Optional[str] = None) -> None:
+          eyes: Optional[float] = None, background: str = "keep", seed: int = 0, json: Optional[str] = None,
+          sheet: Optional[str] = None) -> None:
     """Makes a photo speak: one photo and a recording of speech become a video with sound.
 
     Example: s3dnerf speak --photo face.jpg --speech hello.wav --output out.mp4
 
     Args:
-        photo: the photo (JPEG, PNG, WebP and the like); one face that looks at the camera works best
+        photo: the photo (JPEG, PNG, WebP and the like); one face that looks at the camera works best. Left out with weights of
+            `s3dnerf personalize`
         speech: any file with a sound track, a video too; may be left out when --drive is given
         output: the video to write (mp4, m4v, mov or mkv)
         weights: name of installed weights (see `s3dnerf models`), a folder, or a training checkpoint
@@ -25,6 +27,8 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
         mouth_gain: factor on the mouth's motion; the weights have their own
         camera: degrees that the camera goes around the head, to the right and up, such as 20,0 or -15,5
         device: what to compute on; auto takes a CUDA device where there is one
+        eyes: how wide the eyes are, from 0, shut, to 1, as usual, in place of blinks (weights of `s3dnerf personalize`)
+        background: keep, a colour such as #00ff00, or an image (weights of `s3dnerf personalize`)
         seed: another number gives other natural motion
         json: file for the statistics: seconds of every stage, frames per second, remarks
         sheet: picture (PNG) with the photo and frames of the video side by side
@@ -32,7 +36,11 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
     import sys
     import time
 
+    from s3dnerf.errors import InputError
+
     begin = time.perf_counter()
+    if photo is None and weights == "one-shot-256":
+        raise InputError("missing --photo; only the weights of a person (--weights, see s3dnerf personalize) need none")
     check_paths({"--photo": photo, "--speech": speech, "--drive": drive, "--pose": None if pose in POSES else pose},
                 {"--output": output, "--json": json, "--sheet": sheet})
     from s3dnerf.inference import TalkingHead
@@ -41,7 +49,7 @@ def speak(photo: str, speech: Optional[str] = None, output: str = "out.mp4", wei
     head = TalkingHead.load(weights, device)
     loading = time.perf_counter() - begin
     video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, camera=view,
-                       seed=seed, progress=True)
+                       eyes=eyes, background=background, seed=seed, progress=True)
     for remark in video.statistics.remarks:
         print(f"s3dnerf: note: {remark}", file=sys.stderr)
     video.statistics.seconds = {"load": loading, **video.statistics.seconds}
@@ -137,6 +145,31 @@ def train(train: str, val: str, output: str, config: Optional[List[str]] = None,
     from s3dnerf.curriculum import Curriculum
 
     Curriculum(plan, train, val, output, config or (), gate).run(stages)
+
+
+def personalize(video: str, output: str, method: Literal["rad-nerf"] = "rad-nerf", config: Optional[List[str]] = None,
+                size: int = 256) -> None:
+    """Learns one person from a video of them: weights with which `speak` needs no photo.
+
+    One to five minutes of one person who speaks to the camera, with sound. The last eleventh is held out; training ends by
+    itself when that part no longer gets better. The same command takes up a run that was killed. OUTPUT then holds the
+    weights, held_out.mp4 (the held-out part, driven by its sound), recording.mp4 (the same as recorded), preview.png and
+    figures.json.
+
+    Example: s3dnerf personalize --video me.mp4 --output runs/me
+
+    Args:
+        video: the recording
+        output: folder of the run and of the weights; given again, the run goes on
+        method: how the person is learned
+        config: YAML stacked on every stage, such as configs/person/tiny.yaml; may be given several times
+        size: side of the square frames, pixels
+    """
+    from pathlib import Path
+
+    from s3dnerf.personalize import personalize as run
+
+    run(video, Path(output), method, config or (), size)
 
 
 def models() -> None:
@@ -239,4 +272,4 @@ def write_json(content: dict, path: str) -> None:
 
 
 VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "models": models, "bundle": bundle, "validate": validate}
+         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}

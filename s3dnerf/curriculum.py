@@ -142,15 +142,22 @@ class Curriculum:
             value = content if content != {} else value
         return value
 
+    def sources(self) -> dict[str, str]:
+        """The options of the command line that say what is learned from."""
+        return dict(zip(("--train", "--val"), (str(Path(folder).resolve()) for folder in self.data)))
+
+    def data_options(self) -> dict[str, str]:
+        """What `fit` is told about the data."""
+        return dict(zip(("data.init_args.train", "data.init_args.val"), self.data))
+
     def _begin(self) -> None:
         """Checks the shards, and that the folder belongs to the same command."""
         from s3dnerf.data.module import shard_paths
 
         for folder in self.data:
             shard_paths(folder)
-        train, val = (str(Path(folder).resolve()) for folder in self.data)
-        command = {"--train": train, "--val": val, "--config": [path.read_text() for path in self.overlays],
-                   "--plan": [asdict(stage) for stage in self.stages.values()]}
+        command = self.sources() | {"--config": [path.read_text() for path in self.overlays],
+                                    "--plan": [asdict(stage) for stage in self.stages.values()]}
         path = self.output / "command.json"
         if path.is_file():
             begun = json.loads(path.read_text())
@@ -188,8 +195,7 @@ class Curriculum:
         for number, layer in enumerate(layers):
             paths.append(folder / f"overlay{number}.yaml")
             paths[-1].write_text(yaml.safe_dump(layer))
-        train, val = self.data
-        options = {"data.init_args.train": train, "data.init_args.val": val, "best.dirpath": str(folder)}
+        options = self.data_options() | {"best.dirpath": str(folder)}
         if stage.init_from:
             options["model.init_args.init_from"] = json.dumps(self._starts(stage))
         if stage.expert:

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator, Optional, Union
+from typing import Iterator, Optional, Protocol, Union
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter,
                            read_frames, read_image, read_sound, video_info)
 from s3dnerf.models.hub import DEFAULT, load_model
 from s3dnerf.models.one_shot import S3DNeRF
-from s3dnerf.paste import FaceFrame, FullFrame, shrink
+from s3dnerf.models.rad_nerf import RADNeRF
+from s3dnerf.paste import FaceFrame, FullFrame, shrink, to_bytes
+from s3dnerf.personal import PersonPath, PersonScene, followed_lips, read_background
 from s3dnerf.poses import LARGE_TURN, NaturalHead, RecordedHead, StillHead, move
 from s3dnerf.progress import Progress
 from s3dnerf.sheet import ContactSheet
@@ -69,42 +71,64 @@ class Statistics:
                 "frames_per_second_end_to_end": round(self.frames / max(total, 1e-9), 2)}
 
 
+class Scene(Protocol):
+    """What a video shows: a person who speaks, frame by frame, however they are rendered."""
+
+    width: int
+    """pixels"""
+    height: int
+    """pixels"""
+    region: tuple[slice, slice]
+    """rows and columns of the frame that matter"""
+
+    def frames(self, first: int, count: int) -> np.ndarray:
+        """Frames [count, H, W, 3] uint8 from `first` on; they depend on nothing that was rendered before."""
+
+
+class PhotoScene:
+    """The person of a photo, rendered by the one-shot model."""
+
+    def __init__(self, model: S3DNeRF, appearance: Appearance, drive: Union[SpeechDrive, FaceDrive],
+                 head: Union[StillHead, NaturalHead, RecordedHead], canvas: Union[FaceFrame, FullFrame],
+                 statistics: Statistics, camera: tuple[float, float] = (0.0, 0.0)):
+        self.model, self.appearance, self.drive, self.head, self.canvas = model, appearance, drive, head, canvas
+        self.statistics, self.width, self.height, self.region = statistics, canvas.width, canvas.height, canvas.region
+        right, up = (torch.tensor(math.radians(angle)) for angle in camera)
+        self.camera = orbit(appearance.portrait.cameras[0].to("cpu"), -right, up)
+        self.opening = 0.12 + 0.1 * float(appearance.source_code[0, -1])
+
+    def frames(self, first: int, count: int) -> np.ndarray:
+        """See `Scene`."""
+        stage = self.statistics.stage
+        with stage("motion"):
+            motion = self.drive.motion(first, count, self.head.eyes(first, count, self.opening))
+            cameras = move(self.camera, self.head.sway(first, count))
+            cameras = cameras.map(lambda x: x[None].to(self.statistics.device))
+        with stage("render"):
+            rendering = self.model.render(self.appearance, motion, cameras)
+        with stage("composite"):
+            return self.canvas.frames(rendering)
+
+
 class TalkingVideo:
     """A video that is rendered while it is read: iterate over its frames [H, W, 3] uint8, or save it.
 
     Attributes: `sound` [N] float32 at 16 kHz, `photo` [H, W, 3] uint8 as it is shown, `width`, `height`, `statistics`.
     """
 
-    def __init__(self, model: S3DNeRF, appearance: Appearance, drive: Union[SpeechDrive, FaceDrive],
-                 head: Union[StillHead, NaturalHead, RecordedHead], canvas: Union[FaceFrame, FullFrame],
-                 photo: np.ndarray, sound: np.ndarray, statistics: Statistics, camera: tuple[float, float] = (0.0, 0.0)):
-        self._model, self._appearance, self._drive, self._head, self._canvas = model, appearance, drive, head, canvas
-        self.photo, self.sound, self.statistics = photo, sound, statistics
-        self.width, self.height = canvas.width, canvas.height
-        statistics.width, statistics.height = canvas.width, canvas.height
-        right, up = (torch.tensor(math.radians(angle)) for angle in camera)
-        self._camera = orbit(appearance.portrait.cameras[0].to("cpu"), -right, up)
-        self._opening = 0.12 + 0.1 * float(appearance.source_code[0, -1])
+    def __init__(self, scene: Scene, photo: np.ndarray, sound: np.ndarray, statistics: Statistics):
+        self.scene, self.photo, self.sound, self.statistics = scene, photo, sound, statistics
+        self.width, self.height = scene.width, scene.height
+        statistics.width, statistics.height = scene.width, scene.height
 
     def __len__(self) -> int:
         return self.statistics.frames
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for first in range(0, len(self), BATCH):
-            yield from self._render(first, min(BATCH, len(self) - first))
-
-    @torch.inference_mode()
-    def _render(self, first: int, count: int) -> np.ndarray:
-        """Frames [count, H, W, 3] uint8 from `first` on; they depend on nothing that was rendered before."""
-        stage = self.statistics.stage
-        with stage("motion"):
-            motion = self._drive.motion(first, count, self._head.eyes(first, count, self._opening))
-            cameras = move(self._camera, self._head.sway(first, count))
-            cameras = cameras.map(lambda x: x[None].to(self.statistics.device))
-        with stage("render"):
-            rendering = self._model.render(self._appearance, motion, cameras)
-        with stage("composite"):
-            return self._canvas.frames(rendering)
+            with torch.inference_mode():
+                frames = self.scene.frames(first, min(BATCH, len(self) - first))
+            yield from frames
 
     def save(self, output: PathLike, sheet: Optional[PathLike] = None, progress: bool = False) -> Statistics:
         """Writes the video with its sound, and a contact sheet where a path for one is given.
@@ -115,7 +139,7 @@ class TalkingVideo:
         import av
 
         output = check_output(output)
-        page = ContactSheet(self.photo, len(self), self._canvas.region)
+        page = ContactSheet(self.photo, len(self), self.scene.region)
         try:
             with _progress("rendering", len(self), progress) as advance, \
                     VideoWriter(output, self.width, self.height, sound=self.sound) as writer:
@@ -133,12 +157,13 @@ class TalkingVideo:
 
 
 class TalkingHead:
-    """The one-shot talking head, ready to use.
+    """A talking head, ready to use: the one-shot model, which wants a photo, or a person who was learned from a video.
 
     >>> TalkingHead.load().speak("face.jpg", "hello.wav").save("out.mp4")  # doctest: +SKIP
+    >>> TalkingHead.load("runs/me").speak(speech="hello.wav").save("out.mp4")  # doctest: +SKIP
     """
 
-    def __init__(self, model: S3DNeRF, name: str = "", device: Union[str, torch.device] = "cpu"):
+    def __init__(self, model: Union[S3DNeRF, RADNeRF], name: str = "", device: Union[str, torch.device] = "cpu"):
         self.model, self.name, self.device = model.to(device).eval(), name, torch.device(device)
 
     @classmethod
@@ -154,38 +179,51 @@ class TalkingHead:
         device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         return cls(load_model(weights, device), str(weights), device)
 
-    def speak(self, photo: Union[PathLike, np.ndarray], speech: Union[PathLike, np.ndarray, None] = None, *,
+    def speak(self, photo: Union[PathLike, np.ndarray, None] = None, speech: Union[PathLike, np.ndarray, None] = None, *,
               frame: str = "full", pose: PathLike = "natural", drive: Optional[PathLike] = None,
-              mouth_gain: Optional[float] = None, camera: tuple[float, float] = (0.0, 0.0), seed: int = 0,
-              progress: bool = False) -> TalkingVideo:
+              mouth_gain: Optional[float] = None, camera: tuple[float, float] = (0.0, 0.0), eyes: Optional[float] = None,
+              background: PathLike = "keep", seed: int = 0, progress: bool = False) -> TalkingVideo:
         """The person of the photo saying the speech, as a video that is rendered when it is read or saved.
 
         Args:
-            photo: image file, or [H, W, 3] uint8 RGB.
+            photo: image file, or [H, W, 3] uint8 RGB; None for a person who was learned from a video, whose frame is
+                always the square around the head and whose natural pose is how they moved there.
             speech: any file with sound, or [N] float32 in [-1, 1] at 16 kHz; None takes the sound of `drive`.
             frame: "full" (the photo, its long side at most 1080) or "face" (the square crop around the head).
             pose: "still", "natural", or a recording whose head motion (and blinks) is followed, played back and forth.
             drive: recording whose lips and eyes move the face in place of the speech, played back and forth.
             mouth_gain: factor on the mouth's motion; None is the weights' own.
             camera: degrees that the camera goes around the head from where the photo was taken, to the right and up.
+            eyes: how wide the eyes are, from 0, shut, to 1, as usual; None lets them blink. Only of a learned person.
+            background: "keep", "#rrggbb" or an image, behind a learned person.
             seed: of natural motion and blinks, 0 or more.
             progress: says on stderr how far the tracking of a recording is.
 
         Raises:
             InputError: for a photo, sound, recording or option that cannot be used.
         """
+        learned = isinstance(self.model, RADNeRF)
         _check_options(speech, drive, frame, mouth_gain, seed, camera)
+        _check_person(learned, photo, eyes, background)
         statistics = Statistics(self.name, self.device, seed)
         with statistics.stage("read"):
             sound = _sound(drive if speech is None else speech)
-            image = _photo(photo)
+            image = None if learned else _photo(photo)
         statistics.frames = frame_count(len(sound))
         if is_silent(sound):
             statistics.remarks.append("the speech is silent; the mouth stays still")
         with statistics.stage("tracking"):
-            portrait, box, remarks = FaceTracker().portrait(image, self.model.image_size)
             recordings = {path for path in (str(pose), drive and str(drive)) if path not in (None, "still", "natural")}
             tracks = {path: _track(path, progress) for path in sorted(recordings)}
+        if learned:
+            scene = self._person(sound, pose, drive, tracks, mouth_gain, camera, eyes, background, statistics)
+            return TalkingVideo(scene, to_bytes(self.model.background[None])[0], sound, statistics)
+        return self._photo_speaks(image, sound, frame, pose, drive, tracks, mouth_gain, camera, statistics)
+
+    def _photo_speaks(self, image, sound, frame, pose, drive, tracks, mouth_gain, camera, statistics) -> TalkingVideo:
+        """The one-shot model's way of `speak`."""
+        with statistics.stage("tracking"):
+            portrait, box, remarks = FaceTracker().portrait(image, self.model.image_size)
         statistics.remarks += remarks
         head = _head(str(pose), tracks, statistics)
         if max(map(abs, camera)) > SAFE_ORBIT:
@@ -199,7 +237,33 @@ class TalkingHead:
                           else FaceDrive(self.model, tracks[str(drive)], mouth_gain))
         photo, box = shrink(image, box)
         canvas = FullFrame(photo, box, self.device) if frame == "full" else FaceFrame(self.model.image_size)
-        return TalkingVideo(self.model, appearance, driver, head, canvas, photo, sound, statistics, camera)
+        scene = PhotoScene(self.model, appearance, driver, head, canvas, statistics, camera)
+        return TalkingVideo(scene, photo, sound, statistics)
+
+
+    def _person(self, sound, pose, drive, tracks, mouth_gain, camera, eyes, background, statistics) -> PersonScene:
+        """A learned person's way of `speak`."""
+        with torch.inference_mode(), statistics.stage("speech features"):
+            if drive is None:
+                code = self.model.speech_codes(torch.from_numpy(sound), mouth_gain)
+            else:
+                code = followed_lips(self.model, tracks[str(drive)], statistics.frames, mouth_gain)
+        paths = {"natural": PersonPath.natural, "still": PersonPath.still}
+        path = paths[str(pose)](self.model) if str(pose) in paths else PersonPath.recorded(self.model, tracks[str(pose)])
+        behind = read_background(background, self.model.image_size)
+        return PersonScene(self.model, code, path, statistics, camera, eyes, behind)
+
+
+def _check_person(learned: bool, photo, eyes: Optional[float], background: PathLike) -> None:
+    if learned and photo is not None:
+        raise InputError("these weights are of one person, who was learned from a video; leave the photo out")
+    if not learned and photo is None:
+        raise InputError("found no photo; give one by --photo, or weights of a person by --weights (see s3dnerf personalize)")
+    if not learned and (eyes is not None or str(background) != "keep"):
+        raise InputError("--eyes and --background are for a person who was learned from a video (s3dnerf personalize); leave "
+                         "them out")
+    if eyes is not None and not (math.isfinite(eyes) and 0 <= eyes <= 1.5):
+        raise InputError(f"found eyes {eyes}; expected a number from 0, shut, to 1, as usual, or a little more")
 
 
 def _check_options(speech, drive, frame: str, mouth_gain: Optional[float], seed: int, camera: tuple[float, float]) -> None:

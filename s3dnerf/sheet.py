@@ -65,6 +65,19 @@ class ContactSheet:
             part.unlink(missing_ok=True)
 
 
+def compare(columns: list[np.ndarray], path: Union[str, Path]) -> None:
+    """Writes pictures [H, W, 3] uint8 of one size side by side as a PNG, whole or not at all."""
+    from PIL import Image
+
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        Image.fromarray(np.concatenate(columns, 1)).save(part, format="PNG")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _small(image: np.ndarray, side: int):
     """A Pillow image whose long side is `side`."""
     from PIL import Image

@@ -257,3 +257,121 @@ class Rendering(TensorRecord):
     being open itself, already shows."""
     motion: Tensor
     """[B, T, 1, h, w] region score, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class PackedSamples(TensorRecord):
+    """Intervals of any number per ray, all in one row: those of ray 0, then those of ray 1, each ray's ascending."""
+
+    ray: Tensor
+    """[N] whole numbers, ascending: which ray."""
+    rank: Tensor
+    """[N] whole numbers: how many samples of the same ray come before."""
+    starts: Tensor
+    """[N, 1] distances."""
+    length: Tensor
+    """[N, 1] the interval is looked at in its middle."""
+
+
+@dataclass(frozen=True)
+class PointSamples(TensorRecord):
+    """What a person's field says about points."""
+
+    density: Tensor
+    """[N, 1] non-negative, per unit of length."""
+    colour: Tensor
+    """[N, 3] in [0, 1]."""
+    ambient: Tensor
+    """[N, 1] size of what speech does at the point: of the audio coordinate, or of the offset."""
+
+
+@dataclass(frozen=True)
+class PackedColours(TensorRecord):
+    """Packed samples composited along their rays."""
+
+    colour: Tensor
+    """[R, 3] weighted by opacity."""
+    opacity: Tensor
+    """[R, 1] in [0, 1]."""
+    depth: Tensor
+    """[R, 1] expected distance along the ray, of the part that is not empty; 0 where all is."""
+    ambient: Tensor
+    """[R, 1] weighted by opacity, through which no gradient passes."""
+
+
+@dataclass(frozen=True)
+class Condition(TensorRecord):
+    """What one person's head is told, frame by frame."""
+
+    code: Tensor
+    """[*, K] code of the speech, or of tracked lips."""
+    eyes: Tensor
+    """[*, 1] eye opening as in `face.FaceCode`, tenths of a head unit above the mean of all people."""
+    frame: Tensor
+    """[*] whole numbers: the recorded frame whose appearance is wanted; -1 for none."""
+
+
+@dataclass(frozen=True)
+class PersonVideo(TensorRecord):
+    """A recording of one person, all of it."""
+
+    frames: Tensor
+    """[T, S, S, 3] uint8"""
+    head: Tensor
+    """[T, S/4, S/4] bool: head with hair, without the neck."""
+    torso: Tensor
+    """[T, S/4, S/4] bool: the rest of the person."""
+    cameras: Cameras
+    """[T]"""
+    mesh: Tensor
+    """[T, 478, 3] face landmarks in the head frame."""
+    mel: Tensor
+    """[T, 80, 40] log-mel window centred on each frame."""
+    background: Tensor
+    """[S, S, 3] uint8: what is behind the person."""
+    sound: Tensor
+    """[T * 640] at 16 kHz."""
+
+
+@dataclass(frozen=True)
+class PixelBatch(TensorRecord):
+    """Pixels of some frames of a recording."""
+
+    frame: Tensor
+    """[F] whole numbers: which frames."""
+    cameras: Cameras
+    """[F]"""
+    pixels: Tensor
+    """[F, R, 2] centres of the pixels."""
+    colour: Tensor
+    """[F, R, 3] what the recording shows there."""
+    background: Tensor
+    """[F, R, 3] what is behind the person there."""
+    head: Tensor
+    """[F, R, 1] in [0, 1]: head mask."""
+    free: Tensor
+    """[F, R, 1] in [0, 1]: at and around the head, where nothing but the background can be behind it."""
+    still: Tensor
+    """[F, R, 1] in {0, 1}: outside the box of the lower face, where speech should move nothing."""
+    patch: int
+    """side of the square that the pixels of a frame make up, row by row; 0 where they are scattered."""
+
+
+@dataclass(frozen=True)
+class PersonRendering(TensorRecord):
+    """Frames of one person, and their layers."""
+
+    image: Tensor
+    """[T, 3, H, W] head over torso over background."""
+    head: Tensor
+    """[T, 3, H, W] the head alone, weighted by its opacity."""
+    opacity: Tensor
+    """[T, 1, H, W] of the head."""
+    depth: Tensor
+    """[T, 1, H, W] of the head, distance from the camera; 0 where there is none."""
+    torso: Tensor
+    """[T, 3, H, W] the torso alone, weighted by its opacity."""
+    torso_opacity: Tensor
+    """[T, 1, H, W]"""
+    ambient: Tensor
+    """[T, 1, H, W] how much speech does there, weighted by opacity."""

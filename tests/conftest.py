@@ -61,3 +61,46 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     synthesize(folder, people=2, clips=2, seconds=1.2, size=64, clips_per_shard=3)
     return folder
+
+
+@pytest.fixture(scope="session")
+def person_shards(tmp_path_factory):
+    """Folder with a shard of one synthetic person, one clip of 1.6 s, 64 pixels."""
+    from s3dnerf.data.synthetic import synthesize
+
+    folder = tmp_path_factory.mktemp("person")
+    synthesize(folder, people=1, clips=1, seconds=1.6, size=64)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def person_video(person_shards):
+    """The recording of `person_shards`."""
+    from s3dnerf.data.person import read_person
+
+    return read_person(person_shards)
+
+
+@pytest.fixture(scope="session")
+def new_person(person_video):
+    """Makes a person of 64 pixels who has learned nothing but what is taken over from `person_video`."""
+    from s3dnerf.data.person import learned_frames
+    from s3dnerf.models.rad_nerf import RADNeRF
+
+    def make(**options):
+        torch.manual_seed(0)
+        grids = {"levels": 3, "channels": 2, "finest": 32, "entries": 2048}
+        field = grids | {"audio_levels": 2, "width": 16} | options.pop("field", {})
+        settings = {"torso": grids, "speech_width": 16, "resolution": 16, "step": 0.1, "samples": 24} | options
+        model = RADNeRF(image_size=64, field=field, **settings)
+        model.adopt(person_video, learned_frames(len(person_video.frames)))
+        with torch.no_grad():  # as if something had been learned
+            for grid in filter(None, (model.field.space, model.field.speech)):
+                grid.table.normal_(std=0.5)
+            model.head_codes.normal_(std=0.5)
+            if model.attention.linear:
+                model.attention.readout.normal_(std=0.1)
+            model.field.density_net[0].weight[:, -1].mul_(5)  # that of the eyes
+        return model.eval()
+
+    return make

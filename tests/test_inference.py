@@ -76,7 +76,7 @@ class Counted:
 
 def counted(head, photo, sound, **options):
     video = head.speak(photo, sound, **options)
-    video._model = Counted(head)
+    video.scene.model = Counted(head)
     return video
 
 
@@ -98,9 +98,9 @@ def test_frames_are_the_models(head, photo):
     video = head.speak(photo, sound, frame="face", pose="still")
     frames = np.stack(list(video))
     with torch.inference_mode():
-        drive = SpeechDrive(head.model, sound, video._appearance.portrait.mesh[0]).motion(0, 10, torch.zeros(10))
-        cameras = video._appearance.portrait.cameras.map(lambda x: x[:, None].expand(1, 10, *x.shape[1:]))
-        expected = head.model.render(video._appearance, drive, cameras).image[0]
+        drive = SpeechDrive(head.model, sound, video.scene.appearance.portrait.mesh[0]).motion(0, 10, torch.zeros(10))
+        cameras = video.scene.appearance.portrait.cameras.map(lambda x: x[:, None].expand(1, 10, *x.shape[1:]))
+        expected = head.model.render(video.scene.appearance, drive, cameras).image[0]
     found = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
     torch.testing.assert_close(found, expected.clamp(0, 1), atol=1 / 255, rtol=0)
 
@@ -108,10 +108,10 @@ def test_frames_are_the_models(head, photo):
 def test_frames_are_rendered_in_batches_when_they_are_asked_for(head, photo):
     video = counted(head, photo, babble(2.0))
     frames = iter(video)
-    assert video._model.calls == []
+    assert video.scene.model.calls == []
     next(frames)
-    assert video._model.calls == [BATCH]
-    assert sum(1 for _ in frames) == 49 and video._model.calls == [BATCH] * 6 + [2]
+    assert video.scene.model.calls == [BATCH]
+    assert sum(1 for _ in frames) == 49 and video.scene.model.calls == [BATCH] * 6 + [2]
     assert sum(1 for _ in video) == 50  # a second time
 
 
@@ -149,8 +149,8 @@ def test_the_camera_goes_around_the_head(head, photo):
     """From the right a face looks to the left of the picture, from above it looks down: where the nose's tip lies says so."""
     def tip(camera):
         video = head.speak(photo, babble(0.4), frame="face", pose="still", camera=camera)
-        mesh = video._appearance.portrait.mesh[0]
-        nose, bridge = project(mesh[[4, 168]], video._camera)[0]
+        mesh = video.scene.appearance.portrait.mesh[0]
+        nose, bridge = project(mesh[[4, 168]], video.scene.camera)[0]
         return nose - bridge
 
     here, right, above = tip((0.0, 0.0)), tip((15.0, 0.0)), tip((0.0, 15.0))
@@ -180,13 +180,13 @@ def test_several_faces_are_said_and_the_largest_is_taken(head, photo):
     far[50:250, 50:250] = np.asarray(Image.fromarray(near).resize((200, 200)))
     video = head.speak(np.concatenate([far, near], 1), babble(0.4))
     assert any("2 faces" in remark for remark in video.statistics.remarks)
-    assert 300 <= video._canvas.box.left + video._canvas.box.side / 2 <= 600
+    assert 300 <= video.scene.canvas.box.left + video.scene.canvas.box.side / 2 <= 600
 
 
 def test_a_recording_moves_the_head_from_the_photos_pose_on(head, photo, tmp_path):
     path = film(tmp_path / "head.mp4", photo, 8)
     video = head.speak(photo, babble(1.0), pose=path)
-    poses = [video._head.sway(first, 1) for first in range(25)]
+    poses = [video.scene.head.sway(first, 1) for first in range(25)]
     x = torch.stack([pose.shift[0, 0] for pose in poses])
     assert x[0] == 0 and (x[1:5].diff() < 0).all() and x.min() < -0.05  # to the left
     assert x[14] == x[0] and x[10] == x[4]
@@ -250,8 +250,8 @@ def test_statistics_hold_every_stage(head, photo, tmp_path):
 
 def test_what_breaks_half_way_leaves_nothing(head, photo, tmp_path):
     video = counted(head, photo, babble(1.0))
-    whole = video._model.render
-    video._model.render = lambda *parts: whole(*parts) if len(video._model.calls) < 2 else 1 / 0
+    whole = video.scene.model.render
+    video.scene.model.render = lambda *parts: whole(*parts) if len(video.scene.model.calls) < 2 else 1 / 0
     with pytest.raises(ZeroDivisionError):
         video.save(tmp_path / "out.mp4", tmp_path / "sheet.png")
     assert not list(tmp_path.iterdir())

@@ -18,10 +18,13 @@ from torch import nn
 
 from s3dnerf.errors import CheckpointError
 from s3dnerf.models.one_shot import S3DNeRF
+from s3dnerf.models.rad_nerf import RADNeRF
 from s3dnerf.networks.lip_sync import LipSyncDiscriminator
 
 DEFAULT = "one-shot-256"
-CLASSES = {"S3DNeRF": S3DNeRF, "LipSyncDiscriminator": LipSyncDiscriminator}
+TALKING = ("S3DNeRF", "RADNeRF")
+"""Classes that speak; the others judge."""
+CLASSES = {"S3DNeRF": S3DNeRF, "RADNeRF": RADNeRF, "LipSyncDiscriminator": LipSyncDiscriminator}
 
 
 def weights_folder() -> Path:
@@ -50,11 +53,11 @@ def find_weights(weights: Union[str, Path], name: str = "model", config: str = "
                           f"{name}.safetensors and {config}.yaml, or a training checkpoint (.ckpt)")
 
 
-def load_model(weights: Union[str, Path] = DEFAULT, device: Union[str, torch.device] = "cpu") -> S3DNeRF:
+def load_model(weights: Union[str, Path] = DEFAULT, device: Union[str, torch.device] = "cpu") -> Union[S3DNeRF, RADNeRF]:
     """A talking head in eval mode, from a name, a folder or a training checkpoint; CheckpointError if it does not load."""
     path = find_weights(weights)
     if path.is_file():
-        return _from_checkpoint(path, "S3DNeRF").to(device).eval()
+        return _from_checkpoint(path, *TALKING).to(device).eval()
     return _from_bundle(path, "model", "config").to(device).eval()
 
 
@@ -116,15 +119,16 @@ def _from_bundle(folder: Path, name: str, config: str) -> nn.Module:
     return model
 
 
-def _from_checkpoint(path: Path, kind: str) -> nn.Module:
+def _from_checkpoint(path: Path, *kinds: str) -> nn.Module:
     """The model inside a checkpoint of a system: its arguments travel under `model_description`."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for files that are no checkpoints
         raise CheckpointError(f"{path} is not a training checkpoint: {type(error).__name__}") from None
     description = content.get("model_description", {})
-    if description.get("class") != kind:
-        raise CheckpointError(f"found a checkpoint of {description.get('class')!r} in {path}; expected one of {kind}")
+    if description.get("class") not in kinds:
+        raise CheckpointError(f"found a checkpoint of {description.get('class')!r} in {path}; expected one of "
+                              f"{' or '.join(kinds)}")
     model = build(description)
     state = {key[6:]: value for key, value in content["state_dict"].items() if key.startswith("model.")}
     _load_state(model, state, path)

@@ -2,7 +2,8 @@
 from s3dnerf.systems.callbacks import LogRenderings, NaNGuard, SyncPlateau
 from s3dnerf.systems.lip_sync import LipSyncSystem
 from s3dnerf.systems.motion import MotionSystem
+from s3dnerf.systems.person import PersonSystem
 from s3dnerf.systems.talking_head import TalkingHeadSystem
 
-__all__ = ["LipSyncSystem", "LogRenderings", "MotionSystem", "NaNGuard", "SyncPlateau",
+__all__ = ["LipSyncSystem", "LogRenderings", "MotionSystem", "NaNGuard", "PersonSystem", "SyncPlateau",
            "TalkingHeadSystem"]

@@ -1,0 +1,102 @@
+"""From a video of one person to that person's weights: preparation, training, weights, preview, figures."""
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Optional, Sequence
+
+import numpy as np
+import torch
+
+from s3dnerf.commands import write_json
+from s3dnerf.curriculum import Curriculum, say, told
+from s3dnerf.data.person import learned_frames, read_person
+from s3dnerf.data.person_video import prepare_person
+from s3dnerf.errors import InputError
+from s3dnerf.media import SAMPLES_PER_FRAME, VideoWriter, check_file
+from s3dnerf.models.hub import load_model, save_model
+from s3dnerf.paste import to_bytes
+from s3dnerf.sheet import compare
+from s3dnerf.types import Condition
+
+METHODS = {"rad-nerf": "rad_nerf_stages.yaml"}
+"""Name on the command line -> its list of stages in configs/person. A method is a model with `render`, `speech_codes` and
+`lip_codes` as `RADNeRF` has them, and a list of stages."""
+
+
+class PersonCurriculum(Curriculum):
+    """The stages of a method, on one person's recording; see `Curriculum`."""
+
+    def sources(self) -> dict[str, str]:
+        """See `Curriculum`."""
+        return {"--video": str(Path(self.data[0]).resolve())}
+
+    def data_options(self) -> dict[str, str]:
+        """See `Curriculum`."""
+        return {"data.init_args.shards": self.data[0]}
+
+    def _finish(self) -> None:
+        """Nothing: the person's weights are written by `personalize`."""
+
+
+def personalize(video: str, output: Path, method: str = "rad-nerf", config: Sequence[str] = (), size: int = 256,
+                plans: str = "configs/person") -> None:
+    """Learns one person from a video; see `commands.personalize`.
+
+    InputError for a video that cannot be used, for an unknown method, and for an output that was begun with another video.
+    """
+    if method not in METHODS:
+        raise InputError(f"found method {method!r}; expected one of {', '.join(METHODS)}")
+    check_file(video, "video")
+    begin = time.perf_counter()
+    _same_video(video, output)
+    shards = output / "shards"
+    for remark in prepare_person(video, shards, size):
+        say(f"note: {remark}")
+    prepared = time.perf_counter() - begin
+    curriculum = PersonCurriculum(f"{plans}/{METHODS[method]}", str(shards), str(shards), str(output), config)
+    curriculum.run()
+    stages = json.loads((output / "figures.json").read_text())["stages"]
+    model = load_model(curriculum.checkpoint(list(curriculum.stages)[-1]))
+    save_model(model, output)
+    show_held_out(model, shards, output)
+    figures = {"method": method, "parameters": sum(p.numel() for p in model.parameters()), "prepare_seconds": round(prepared, 1),
+               "train_seconds": sum(stage["seconds"] for stage in stages.values()), "stages": stages}
+    write_json(figures, str(output / "figures.json"))
+    say(f"held out: {told(list(stages.values())[-1]['figures'])}")
+    say(f"use it: s3dnerf speak --weights {output} --speech hello.wav --output out.mp4")
+
+
+def _same_video(video: str, output: Path) -> None:
+    """Notes which video a folder belongs to; InputError for another one."""
+    stat = Path(video).stat()
+    told_of = {"video": str(Path(video).resolve()), "bytes": stat.st_size}
+    path = output / "video.json"
+    if path.is_file() and json.loads(path.read_text()) != told_of:
+        raise InputError(f"{output} was begun with another --video; give the same one, or a new --output")
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(told_of, str(path))
+
+
+@torch.inference_mode()
+def show_held_out(model, shards: Path, output: Path, frames: Optional[int] = None) -> None:
+    """Writes held_out.mp4, the end of the recording that was not learned from, driven by its own speech, head motion and
+    eyes; recording.mp4, the same as it was; and preview.png, both side by side."""
+    video = read_person(str(shards), model.image_size)
+    first = learned_frames(len(video.frames))
+    last = min(len(video.frames), first + (frames or len(video.frames)))
+    sound = video.sound[first * SAMPLES_PER_FRAME:last * SAMPLES_PER_FRAME]
+    codes, eyes = model.speech_codes(sound), model.lip_codes(video.mesh)[1][first:last]
+    rows = []
+    writers = [VideoWriter(output / name, model.image_size, model.image_size, sound=sound.numpy())
+               for name in ("held_out.mp4", "recording.mp4")]
+    with writers[0] as ours, writers[1] as theirs:
+        for index in range(last - first):
+            condition = Condition(codes[index:index + 1], eyes[index:index + 1], torch.tensor([-1]))
+            frame = to_bytes(model.render(video.cameras[first + index:first + index + 1], condition).image)[0]
+            rows.append((video.frames[first + index].numpy(), frame))
+            for writer, picture in zip((theirs, ours), rows[-1]):
+                writer.write(picture)
+            rows = rows if (index % max(1, (last - first) // 10) == 0) else rows[:-1]
+    compare([np.concatenate(row) for row in rows[:10]], output / "preview.png")

@@ -1,0 +1,38 @@
+"""The torso: the paper's sizes, and a picture that learns to move with the head."""
+import torch
+
+from s3dnerf.networks.torso import PseudoTorso
+
+
+def test_the_paper_s_sizes():
+    torso = PseudoTorso(16, 2, 16, 2048)
+    count = lambda *parts: sum(p.numel() for part in parts for p in part.parameters())
+    assert count(torso.grid) == 1_111_040
+    assert count(torso.deform, torso.deform_pose) == 10_880 and count(torso.colour, torso.colour_pose) == 5_504
+
+
+def test_a_picture_that_moves_with_the_pose_is_learned_for_poses_between_too():
+    torch.manual_seed(0)
+    torso = PseudoTorso(4, 2, 8, 64, 2 ** 12)
+    optimizer = torch.optim.Adam(torso.parameters(), 0.01)
+    edge = lambda places, pose: (places[:, 1:] > 0.2 + 0.4 * pose[:, :1]).float()
+    for _ in range(150):
+        pose = torch.zeros(8, 6)
+        pose[:, 0] = torch.rand(8) - 0.5
+        places, owner = torch.rand(800, 2) * 2 - 1, torch.arange(800) % 8
+        opacity, colour, _ = torso(places, pose, torch.zeros(8, 8), owner)
+        loss = ((opacity - edge(places, pose[owner])) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    rows = torch.linspace(-1, 1, 101)
+    places = torch.stack([torch.zeros(101), rows], 1)
+
+    def height(angle):
+        pose = torch.tensor([[angle, 0, 0, 0, 0, 0.0]])
+        with torch.no_grad():
+            return rows[torso(places, pose, torch.zeros(1, 8), torch.zeros(101, dtype=torch.long))[0][:, 0] > 0.5].min()
+
+    moved = torch.stack([height(angle) for angle in (-0.4, -0.2, 0.0, 0.2, 0.4)])
+    truth = 0.2 + 0.4 * torch.tensor([-0.4, -0.2, 0.0, 0.2, 0.4])
+    assert torch.corrcoef(torch.stack([moved, truth]))[0, 1] > 0.8

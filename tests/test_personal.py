@@ -1,0 +1,100 @@
+"""A learned person who speaks: what each option does, and what is refused."""
+import numpy as np
+import pytest
+import torch
+
+from s3dnerf.errors import InputError
+from s3dnerf.inference import TalkingHead
+from s3dnerf.media import read_frames
+from s3dnerf.personal import PersonPath, eye_code, followed_lips, read_background
+
+
+@pytest.fixture(scope="module")
+def head(new_person):
+    return TalkingHead(new_person(), "me")
+
+
+SOUND = (0.1 * np.sin(np.arange(4480) / 9)).astype(np.float32)
+
+
+def frames(head, **options):
+    return np.stack(list(head.speak(speech=SOUND, **options)))
+
+
+def test_a_person_speaks_without_a_photo(head, tmp_path):
+    video = head.speak(speech=SOUND)
+    assert (len(video), video.width, video.height) == (7, 64, 64)
+    video.save(tmp_path / "out.mp4", tmp_path / "sheet.png")
+    assert len(list(read_frames(tmp_path / "out.mp4"))) == 7 and (tmp_path / "sheet.png").stat().st_size > 0
+    assert video.statistics.seconds["render"] > 0
+
+
+def test_frames_are_the_model_s(head):
+    from s3dnerf.types import Cameras, Condition
+
+    model = head.model
+    codes = model.speech_codes(torch.from_numpy(SOUND))
+    condition = Condition(codes[5:6], model.path_eyes[5:6, None], torch.tensor([-1]))
+    expected = model.render(Cameras(model.path[5:6], model.intrinsics[None]), condition).image[0].clamp(0, 1)
+    found = torch.from_numpy(frames(head)[5]).permute(2, 0, 1) / 255
+    torch.testing.assert_close(found, expected, atol=1 / 255, rtol=0)
+
+
+def test_natural_moves_as_recorded_and_still_does_not(head, person_video):
+    path = PersonPath.natural(head.model)
+    assert torch.equal(path.at(0, 36)[0].camera_to_world, person_video.cameras.camera_to_world[:36])
+    still = PersonPath.still(head.model)
+    assert torch.equal(still.at(0, 3)[0].camera_to_world[0], still.at(7, 3)[0].camera_to_world[2])
+
+
+def test_options_change_what_they_say(head):
+    plain = frames(head, pose="still")
+    assert not np.array_equal(frames(head, pose="still", camera=(20.0, 0.0)), plain)
+    assert not np.array_equal(frames(head, pose="still", mouth_gain=4.0), plain)
+    shut = np.abs(frames(head, pose="still", eyes=0.0).astype(int) - plain).max((0, 2, 3))
+    assert shut.max() > 1 and shut[40:].max() == 0
+    green = frames(head, pose="still", background="#00ff00")
+    assert (green[:, 0, 0] != plain[:, 0, 0]).any() and not np.array_equal(green, plain)
+    assert eye_code(head.model, 1.0) == pytest.approx(float(head.model.path_eyes.median()))
+
+
+def test_a_recorded_pose_is_brought_to_the_model_s_own_focal_length(head, person_video):
+    from s3dnerf.data.tracking import Track
+    from s3dnerf.geometry import project, rigid_inverse
+
+    pose = rigid_inverse(person_video.cameras.camera_to_world[:4]).numpy()
+    far = pose[:, :3, 3] * np.array([1, 1, 2])  # twice as far, with twice the focal length
+    track = Track(np.zeros((4, 478, 2)), pose[:, :3, :3], far, 512.0, (64, 64), np.zeros(4))
+    object.__setattr__(track, "mesh", lambda: person_video.mesh[:4].numpy())
+    path = PersonPath.recorded(head.model, track)
+    assert torch.equal(path.cameras.intrinsics[0], head.model.intrinsics)
+    box = track.crop_box()
+    seen = project(person_video.mesh[:4], track.cameras(box, 64))[0]
+    own = project(person_video.mesh[:4], path.cameras)[0]
+    assert (seen - own).abs().mean() < 1.0
+
+
+def test_what_cannot_be_is_told(head, tiny_head, tmp_path):
+    with pytest.raises(InputError, match="leave the photo out"):
+        head.speak("face.jpg", SOUND)
+    with pytest.raises(InputError, match="no photo"):
+        TalkingHead(tiny_head).speak(speech=SOUND)
+    with pytest.raises(InputError, match="personalize"):
+        TalkingHead(tiny_head).speak("face.jpg", SOUND, eyes=0.5)
+    with pytest.raises(InputError, match="from 0, shut"):
+        head.speak(speech=SOUND, eyes=7.0)
+    with pytest.raises(InputError, match="keep, a colour"):
+        read_background("greenish", 64)
+    assert read_background("keep", 64) is None and read_background("#ff0000", 8)[0].min() == 1
+
+
+def test_lips_that_drive_are_the_recording_s_played_back_and_forth(head, new_person, person_video):
+    from types import SimpleNamespace
+
+    track = SimpleNamespace(mesh=lambda: person_video.mesh[:5].numpy())
+    codes = followed_lips(head.model, track, 9)
+    expected = head.model.lip_codes(person_video.mesh[:5])[0]
+    assert torch.allclose(codes[:5], expected) and torch.allclose(codes[5], expected[3])
+    assert torch.allclose(followed_lips(head.model, track, 9, 2.0), 2 * codes)
+    with pytest.raises(InputError, match="leave --drive out"):
+        followed_lips(new_person(code_size=64, readout="convolution"), track, 9)
