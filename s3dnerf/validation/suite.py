@@ -8,6 +8,7 @@ import torch
 from s3dnerf.data.shards import read_people
 from s3dnerf.errors import CheckpointError, InputError
 from s3dnerf.models.hub import load_lip_sync, load_model
+from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.progress import Progress
 from s3dnerf.validation import picture, space, speech, sync
 from s3dnerf.validation.report import Line
@@ -41,6 +42,9 @@ def prepare_subject(weights: str, shards: str, lip_sync: Optional[str], train: O
     if clips < 1:
         raise InputError(f"found {clips} clips; expected 1 or more")
     model = load_model(weights)
+    if not isinstance(model, S3DNeRF):
+        raise InputError(f"found weights of class {type(model).__name__} in {weights}; these checks are about one-shot models "
+                         "(S3DNeRF), such as one-shot-256")
     judge = None if lip_sync is None else load_lip_sync(lip_sync)
     trained_on = None if train is None else tuple(read_people(train))
     people, scenes = tuple(read_people(shards)), []

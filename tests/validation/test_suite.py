@@ -37,6 +37,13 @@ def test_the_whole_way(weights, shards, tmp_path, capfd):
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"] and "Traceback" not in said.err
 
 
+def test_a_person_is_no_one_shot_model(new_person, shards, tmp_path, capfd):
+    save_model(new_person(), tmp_path)
+    assert main(["validate", "--weights", str(tmp_path), "--shards", str(shards)]) == 2
+    said = capfd.readouterr().err
+    assert "found weights of class RADNeRF" in said and "one-shot-256" in said and "Traceback" not in said
+
+
 def test_every_check_tells_its_row():
     assert all("Row" in check.__doc__ for check in CHECKS)
 
