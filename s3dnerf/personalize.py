@@ -95,8 +95,9 @@ def show_held_out(model, shards: Path, output: Path, frames: Optional[int] = Non
         for index in range(last - first):
             condition = Condition(codes[index:index + 1], eyes[index:index + 1], torch.tensor([-1]))
             frame = to_bytes(model.render(video.cameras[first + index:first + index + 1], condition).image)[0]
-            rows.append((video.frames[first + index].numpy(), frame))
-            for writer, picture in zip((theirs, ours), rows[-1]):
-                writer.write(picture)
-            rows = rows if (index % max(1, (last - first) // 10) == 0) else rows[:-1]
+            recorded = video.frames[first + index].numpy()
+            theirs.write(recorded)
+            ours.write(frame)
+            if index % max(1, (last - first) // 10) == 0:
+                rows.append((recorded, frame))
     compare([np.concatenate(row) for row in rows[:10]], output / "preview.png")

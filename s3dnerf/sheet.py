@@ -56,23 +56,22 @@ class ContactSheet:
 
     def write(self, path: Union[str, Path]) -> None:
         """Writes a PNG, whole or not at all."""
-        path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            self.image().save(part, format="PNG")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        _write(self.image(), path)
 
 
 def compare(columns: list[np.ndarray], path: Union[str, Path]) -> None:
     """Writes pictures [H, W, 3] uint8 of one size side by side as a PNG, whole or not at all."""
     from PIL import Image
 
+    _write(Image.fromarray(np.concatenate(columns, 1)), path)
+
+
+def _write(picture, path: Union[str, Path]) -> None:
+    """Writes a Pillow image as a PNG beside `path`, then renames it."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        Image.fromarray(np.concatenate(columns, 1)).save(part, format="PNG")
+        picture.save(part, format="PNG")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from s3dnerf.face import FaceCode
 from s3dnerf.geometry import HEAD_BACK, HEAD_FRONT, cast_rays, pixel_grid, project
 from s3dnerf.networks.appearance import HierarchicalAppearanceEncoder
-from s3dnerf.networks.deformation import CrossModalDeformationField, Deformation
+from s3dnerf.networks.deformation import CrossModalDeformationField, Deformation, smooth
 from s3dnerf.networks.mesh_motion import MeshFlow, MeshMotion, NoMeshMotion
 from s3dnerf.networks.radiance import RadianceField
 from s3dnerf.networks.speech import TOKENS, SpeechEncoder
@@ -303,8 +303,7 @@ class S3DNeRF(nn.Module):
         moved = part(shift, image(there.unflatten(1, points.shape[1:3])) - own, image(shares))
         person = portrait.person.repeat_interleave(points.shape[1], 0)
         empty = (1 - person_at(person, own)) * (1 - person_at(person, own + moved))
-        below = ((points[..., 1:2] - JAW[0]) / (JAW[1] - JAW[0])).clamp(0, 1)
-        below = below * below * (3 - 2 * below)
+        below = smooth((points[..., 1:2] - JAW[0]) / (JAW[1] - JAW[0]))
         return moved * (1 - empty), shift, image(1 + (shares - 1) * below)
 
     def _shift(self, photo: Cameras, cameras: Cameras, own: Tensor) -> Tensor:
@@ -375,5 +374,4 @@ def part(shift: Tensor, whole: Tensor, shares: Tensor) -> Tensor:
 
 def border_fade(places: Tensor) -> Tensor:
     """[N, 1, h, w]: 1 inside the frame, falling smoothly to 0 over its outer `BORDER`; `places` [N, 2, h, w] in [-1, 1]."""
-    rise = ((1 - places.abs()) / (2 * BORDER)).clamp(0, 1)
-    return (rise * rise * (3 - 2 * rise)).prod(1, keepdim=True)
+    return smooth((1 - places.abs()) / (2 * BORDER)).prod(1, keepdim=True)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s3dnerf.face import EYELIDS, metric_face
+from s3dnerf.networks.deformation import smooth
 from s3dnerf.networks.grid_encoding import GridEncoding
 from s3dnerf.types import PointSamples
 
@@ -130,16 +131,14 @@ class DecomposedField(nn.Module):
         """[N, 1]: 1 in the lower face, falling smoothly to 0 at the tip of the nose; 1 everywhere without `lower_face`."""
         if not self.lower_face:
             return torch.ones_like(points[:, :1])
-        rise = ((points[:, 1:2] - NOSE[0]) / (NOSE[1] - NOSE[0])).clamp(0, 1)
-        return rise * rise * (3 - 2 * rise)
+        return smooth((points[:, 1:2] - NOSE[0]) / (NOSE[1] - NOSE[0]))
 
     def near_eyes(self, points: Tensor) -> Tensor:
         """[N, 1]: 1 at the middle of an eye, falling smoothly to 0 at `eye_radius`; 1 everywhere without one."""
         if self.eye_radius is None:
             return torch.ones_like(points[:, :1])
         distance = torch.cdist(points[:, :2], self.eyes[:, :2]).amin(1, keepdim=True) / self.eye_radius
-        rise = (1.5 * (1 - distance)).clamp(0, 1)
-        return rise * rise * (3 - 2 * rise)
+        return smooth(1.5 * (1 - distance))
 
 
 def plain_net(channels: int, width: int, out: int, depth: int) -> nn.ModuleList:

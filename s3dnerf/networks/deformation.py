@@ -143,5 +143,10 @@ def to_face_box(points: Tensor) -> Tensor:
 
 def face_window(unit: Tensor) -> Tensor:
     """[*, 1]: 1 inside the face box, falling smoothly to 0 over its outer tenth, 0 outside; `unit` [*, 3] in [-1, 1]."""
-    rise = ((1 - unit.abs()) / 0.1).clamp(0, 1)
-    return (rise * rise * (3 - 2 * rise)).prod(-1, keepdim=True)
+    return smooth((1 - unit.abs()) / 0.1).prod(-1, keepdim=True)
+
+
+def smooth(rise: Tensor) -> Tensor:
+    """0 up to 0, 1 from 1 on, rising between them and level at both ends; the shape of `rise`."""
+    rise = rise.clamp(0, 1)
+    return rise * rise * (3 - 2 * rise)

@@ -49,7 +49,10 @@ class ModelSystem(pl.LightningModule):
         torch.manual_seed(self.first_seed + self.global_step)
 
     def configure_optimizers(self):
-        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        return self.scheduled(self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad]))
+
+    def scheduled(self, optimizer):
+        """The optimizer with the scheduler, a step of which is one of training, as Lightning wants them."""
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}

@@ -116,9 +116,7 @@ class PersonSystem(ModelSystem):
         optimizer = self.optimizer([{"params": parameters} for parameters in groups.values()])
         for kind, group in zip(groups, optimizer.param_groups):
             group["lr"] *= self.rates.get(kind, 1.0)
-        if self.scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+        return self.scheduled(optimizer)
 
     def training_step(self, batch: PixelBatch, _index: int) -> Tensor:
         by_lips = self.model.by_lips and torch.rand(()) < self.lips_share
@@ -187,12 +185,14 @@ class PersonSystem(ModelSystem):
         return self.model.face_code.opening(F.pad(code, (0, 1)))
 
     @torch.no_grad()
-    def validation_step(self, frame: Tensor, _index: int) -> None:
+    def validation_step(self, frame: Tensor, index: int) -> None:
         """Figures of held-out frames, driven by their speech and, where they can be, by their lips."""
         frame = frame.to(self.device)
         terms = self.held_out_figures(frame, "")
         if self.model.by_lips:
-            terms |= self.held_out_figures(frame, "lips_", by_lips=True) | self.code_figures()
+            terms |= self.held_out_figures(frame, "lips_", by_lips=True)
+            if index == 0:  # they are about all held-out frames at once
+                terms |= self.code_figures()
         self.log_terms("val", terms, 1)
 
     def held_out_figures(self, frame: Tensor, prefix: str, by_lips: bool = False) -> dict[str, Tensor]:
