@@ -16,7 +16,7 @@ from s3dnerf.poses import bounce
 from s3dnerf.types import Motion
 
 
-EASE = 4
+EASE = 2
 """frames over which a video that begins with the photo as it is gives the face over to the speech"""
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from s3dnerf.face import INNER_LIPS, LID_CREASES, LOWER_LIDS, UPPER_LIDS, FaceCode, metric_face
 from s3dnerf.networks.deformation import FACE_CENTRE, FACE_HALF, face_window, to_face_box
+from s3dnerf.networks.mesh_triangles import MeshTriangles
 from s3dnerf.types import TensorRecord
 
 SKIN = 468
@@ -33,8 +34,9 @@ class MeshFlow(TensorRecord):
 class MeshMotion(nn.Module):
     """Moves the photo's landmarks by the driving code, and interpolates their motion over the face.
 
-    What the driving code adds to the photo's own moves the landmarks through a linear basis; a point's offset is the mean
-    of the landmarks' offsets under Gaussian weights. The inside of the mouth is the polygon of the moved inner lips.
+    What the driving code adds to the photo's own moves the landmarks through a linear basis; a point's offset is that of its
+    triangle at lips and lids, and elsewhere the mean of the landmarks' offsets under Gaussian weights. The inside of the mouth is
+    the polygon of the moved inner lips.
 
     Args:
         size: rows and columns of the maps.
@@ -42,7 +44,7 @@ class MeshMotion(nn.Module):
 
     def __init__(self, size: tuple[int, int] = (84, 80)):
         super().__init__()
-        self.size, self.face_code = tuple(size), FaceCode()
+        self.size, self.face_code, self.triangles = tuple(size), FaceCode(), MeshTriangles()
         self.shown = nn.Parameter(torch.tensor([6.0, -4.0]))
         self.register_buffer("radius", torch.from_numpy(landmark_radii()), persistent=False)
 
@@ -52,7 +54,8 @@ class MeshMotion(nn.Module):
         start = mesh[:, None, :, :2]
         target = meet(start + self.face_code.mesh_displacement(change))
         y, x = self._axes(mesh)
-        offset = self._carry(y, x, with_lids(target), with_lids(start - target))
+        offset, word = self.triangles(y, x, target[:, :, :SKIN], (start - target)[:, :, :SKIN])
+        offset = torch.lerp(self._carry(y, x, with_lids(target), with_lids(start - target)), offset, word)
         points = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1)
         distance = outline_distance(points, target[:, :, list(INNER_LIPS)]).transpose(2, 3).unflatten(-1, self.size)
         gap = lambda landmarks: (landmarks[..., 14, 1] - landmarks[..., 13, 1]).clamp_min(0.01)

@@ -1,0 +1,94 @@
+"""What lies between the landmarks of lips and lids moves with the triangle that it lies in."""
+from __future__ import annotations
+
+from importlib.resources import files
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from s3dnerf.face import EYE_RINGS, INNER_LIPS, LID_CREASES, LIPS, metric_face
+
+REACH = 3
+"""Edges of the mesh over which the triangles' word fades out, from lips and lids on."""
+MARGIN = 0.12
+"""Head units around the triangles of the mean face that are looked at, to leave room for other faces and for motion."""
+FLAT = 1e-7
+"""Twice the area, square head units, below which a triangle holds nothing."""
+
+
+class MeshTriangles(nn.Module):
+    """Offsets of lips, lids and the skin around them, linear within each triangle of the face mesh; mouth and eyes, holes of
+    the mesh, are closed by triangles from rim to rim.
+
+    Upper and lower lip, a pixel apart, thus move each with their own landmarks.
+    """
+
+    def __init__(self):
+        super().__init__()
+        triangles = np.concatenate([np.load(files("s3dnerf") / "assets" / "face_triangles.npy").astype(np.int64),
+                                    *(across(ring) for ring in (INNER_LIPS, *EYE_RINGS))])
+        weights = closeness(triangles, (*LIPS, *LID_CREASES, *EYE_RINGS[0], *EYE_RINGS[1]))
+        triangles = triangles[weights[triangles].max(1) > 0]
+        face = metric_face()[:, :2]
+        low = face[triangles, 1].mean(1) > face[list(LIPS), 1].min() - 0.3
+        self.triangles = [triangles[part] for part in (low, ~low)]
+        self.boxes = [(face[part].min((0, 1)) - MARGIN, face[part].max((0, 1)) + MARGIN) for part in self.triangles]
+        self.register_buffer("weights", torch.from_numpy(weights), persistent=False)
+
+    def forward(self, y: Tensor, x: Tensor, landmarks: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """For landmarks [B, T, 468, 2] that move by `offsets`: the offsets [B, T, 2, h, w] at rows `y` [h] and columns `x` [w] of
+        the head frame, and from 0 to 1 how much the triangles have to say there, [B, T, 1, h, w]."""
+        said = torch.cat([offsets, self.weights[:, None].expand(*offsets.shape[:2], -1, 1)], -1)
+        read = said.new_zeros(*said.shape[:2], 3, len(y), len(x))
+        for triangles, (low, high) in zip(self.triangles, self.boxes):
+            columns, rows = (within(axis, low[i], high[i]) for i, axis in enumerate((x, y)))
+            found, held = interpolate(y[rows], x[columns], landmarks[:, :, triangles], said[:, :, triangles])
+            read[..., rows, columns] = torch.where(held, found, read[..., rows, columns])
+        return read[:, :, :2], read[:, :, 2:].clamp(0, 1)
+
+
+def across(ring: tuple[int, ...]) -> np.ndarray:
+    """[N - 2, 3] triangles that close a ring of N landmarks, each between its two halves, which meet in landmarks 0 and N / 2."""
+    half = len(ring) // 2
+    one, other = ring[:half + 1], (ring[0], *ring[:half - 1:-1])
+    steps = [(one[i], one[i + 1], other[i]) for i in range(1, half)] + [(one[i + 1], other[i], other[i + 1]) for i in range(half - 1)]
+    return np.array(steps)
+
+
+def closeness(triangles: np.ndarray, core: tuple[int, ...]) -> np.ndarray:
+    """[468] float32: 1 at landmarks of the core, less by 1 / `REACH` with every edge of the mesh away from it, down to 0."""
+    weights = np.zeros(triangles.max() + 1, np.float32)
+    weights[list(core)] = 1
+    for _ in range(REACH - 1):
+        beside = np.zeros_like(weights)
+        np.maximum.at(beside, triangles, weights[triangles].max(1)[:, None])
+        weights = np.maximum(weights, beside - 1 / REACH)
+    return weights.clip(0)
+
+
+def within(axis: Tensor, low: float, high: float) -> slice:
+    """The part of an ascending axis that lies between two values."""
+    first, last = torch.searchsorted(axis, axis.new_tensor([low, high])).tolist()
+    return slice(first, last)
+
+
+def interpolate(y: Tensor, x: Tensor, corners: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [B, T, M, 3, C] at the corners of triangles [B, T, M, 3, 2], linear within each: [B, T, C, h, w] at rows `y` [h] and
+    columns `x` [w], and [B, T, 1, h, w] whether any triangle holds the point. Barycentric coordinates are affine in x and y."""
+    start, end = corners.roll(-1, 3), corners.roll(-2, 3)
+    affine = torch.stack([start[..., 1] - end[..., 1], end[..., 0] - start[..., 0],
+                          start[..., 0] * end[..., 1] - end[..., 0] * start[..., 1]], -1)
+    area = affine[..., 2].sum(-1)[..., None, None]
+    affine = affine / torch.where(area.abs() < FLAT, torch.full_like(area, FLAT), area)
+    with torch.no_grad():
+        at = lambda corner: affine[..., corner, 0, None, None] * x + (
+            affine[..., corner, 1, None, None] * y[:, None] + affine[..., corner, 2, None, None])
+        least = torch.minimum(torch.minimum(at(0), at(1)), at(2))
+        depth, which = least.masked_fill(area.abs()[..., 0, None] < FLAT, -1).max(2)
+    pick = lambda rows: rows.flatten(3).gather(2, which.flatten(2)[..., None].expand(-1, -1, -1, rows[0, 0, 0].numel()))
+    place = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x)), x.new_ones(len(y), len(x))], -1).flatten(0, 1)
+    shares = (pick(affine).unflatten(-1, (3, 3)) * place[:, None]).sum(-1)
+    found = (shares[..., None] * pick(values).unflatten(-1, (3, -1))).sum(-2)
+    held = (depth >= 0)[:, :, None]
+    return found.transpose(2, 3).unflatten(-1, depth.shape[2:]) * held, held

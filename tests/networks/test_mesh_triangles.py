@@ -1,0 +1,94 @@
+"""Triangles between landmarks, against truth: affine motion, closed lips that part, holes that are closed."""
+import numpy as np
+import pytest
+import torch
+
+from s3dnerf.face import EYE_RINGS, INNER_LIPS, LIPS, metric_face
+from s3dnerf.networks.mesh_triangles import MeshTriangles, across, closeness, interpolate
+
+FACE = torch.from_numpy(metric_face())[:468, :2]
+
+
+@pytest.fixture(scope="module")
+def triangles():
+    return MeshTriangles()
+
+
+def around(points, steps=60, margin=0.05):
+    """Rows and columns that span points [N, 2]."""
+    low, high = points.amin(0) - margin, points.amax(0) + margin
+    return torch.linspace(low[1], high[1], steps), torch.linspace(low[0], high[0], steps)
+
+
+def test_an_affine_motion_is_met_exactly_wherever_triangles_speak(triangles):
+    y, x = around(FACE[list(LIPS)])
+    matrix, shift = torch.tensor([[0.1, -0.05], [0.02, 0.2]]), torch.tensor([0.03, -0.01])
+    found, share = triangles(y, x, FACE[None, None], (FACE @ matrix + shift)[None, None])
+    places = torch.stack([x.expand(60, -1), y[:, None].expand(-1, 60)], -1)
+    goal = (places @ matrix + shift).permute(2, 0, 1)
+    spoken = share[0, 0, 0] > 0.01
+    assert spoken.float().mean() > 0.9
+    assert (found[0, 0] - goal).abs()[:, spoken].max() < 1e-5
+
+
+def test_their_word_is_whole_at_the_lips_and_nothing_at_the_forehead(triangles):
+    word = lambda point: triangles(*[axis[None] for axis in FACE[point].flip(0) + 1e-4], FACE[None, None],
+                                   torch.zeros(1, 1, 468, 2))[1].item()
+    assert word(0) > 0.99 and word(17) > 0.99 and word(159) > 0.9
+    assert word(10) == 0 and word(151) == 0
+    assert triangles.weights[[152, 234, 454]].max() == 0
+
+
+def test_lips_that_touch_part_at_their_line(triangles):
+    face, offsets = FACE.clone(), torch.zeros(468, 2)
+    upper, lower = list(INNER_LIPS[:10:-1]), list(INNER_LIPS[1:10])
+    face[lower] = face[upper]
+    offsets[list(INNER_LIPS[1:10])] = torch.tensor([0.0, 0.1])
+    y = face[13, 1] + torch.tensor([-0.003, 0.003])
+    found, _ = triangles(y, face[13, :1], face[None, None], offsets[None, None])
+    above, below = found[0, 0, 1, :, 0]
+    assert abs(above) < 1e-5 and 0.08 < below <= 0.1 + 1e-6
+
+
+@pytest.mark.parametrize("ring", [INNER_LIPS, *EYE_RINGS])
+def test_mouth_and_eyes_are_closed(triangles, ring):
+    face = FACE.clone()
+    face[14, 1] += 0.1
+    middle = face[list(ring)].mean(0)
+    _, share = triangles(middle[1:], middle[:1], face[None, None], torch.zeros(1, 1, 468, 2))
+    assert share.item() > 0.99
+    areas = area(FACE.numpy()[across(ring)])
+    polygon = FACE[list(ring)].numpy()
+    assert abs(areas).sum() == pytest.approx(abs(shoelace(polygon)), rel=0.05)
+
+
+def area(corners):
+    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    return (one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]) / 2
+
+
+def shoelace(polygon):
+    following = np.roll(polygon, -1, 0)
+    return (polygon[:, 0] * following[:, 1] - following[:, 0] * polygon[:, 1]).sum() / 2
+
+
+def test_values_and_their_gradients_within_one_triangle():
+    corners = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]], dtype=torch.double)[None, None, None].requires_grad_()
+    values = torch.tensor([[1.0], [3.0], [7.0]], dtype=torch.double)[None, None, None].requires_grad_()
+    y, x = torch.tensor([0.25, 0.9], dtype=torch.double), torch.tensor([0.5, 1.6], dtype=torch.double)
+    found, held = interpolate(y, x, corners, values)
+    assert found[0, 0, 0, 0, 0].item() == pytest.approx(1 + 0.25 * 2 + 0.25 * 6)
+    assert held[0, 0, 0].tolist() == [[True, False], [False, False]]
+    assert found[0, 0, 0, 1].tolist() == [0, 0]
+    assert torch.autograd.gradcheck(lambda c, v: interpolate(y, x, c, v)[0], (corners, values))
+
+
+def test_closeness_falls_edge_by_edge():
+    chain = np.array([[0, 1, 1], [1, 2, 2], [2, 3, 3]])
+    assert closeness(chain, (0,)) == pytest.approx(np.array([1, 2 / 3, 1 / 3, 0]), abs=1e-6)
+
+
+def test_a_triangle_without_area_holds_nothing():
+    corners = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]])[None, None, None]
+    found, held = interpolate(torch.tensor([0.25]), torch.tensor([0.25]), corners, torch.ones(1, 1, 1, 3, 1))
+    assert not held.any() and torch.isfinite(found).all() and (found == 0).all()
