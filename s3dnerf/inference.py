@@ -1,7 +1,6 @@
 """One photo and speech in, a video out: what users call."""
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from s3dnerf.models.rad_nerf import RADNeRF
 from s3dnerf.paste import Backdrop, FaceFrame, FullFrame, person_matte, photo_matte, shrink, zoomed
 from s3dnerf.personal import PersonPath, PersonScene, followed_lips
 from s3dnerf.poses import LARGE_TURN, Blinks, FixedEyes, NaturalHead, RecordedHead, StillHead, move, smoothed
-from s3dnerf.progress import Progress
+from s3dnerf.progress import counting
 from s3dnerf.sheet import ContactSheet
 from s3dnerf.types import Appearance, Cameras, Portrait
 
@@ -145,7 +144,7 @@ class TalkingVideo:
         output = check_output(output)
         page = ContactSheet(self.photo, len(self), self.scene.region)
         try:
-            with _progress("rendering", len(self), progress) as advance, \
+            with counting("rendering", len(self), progress) as advance, \
                     VideoWriter(output, self.width, self.height, sound=self.sound) as writer:
                 for index, frame in enumerate(self):
                     with self.statistics.stage("encode video"):
@@ -322,7 +321,7 @@ def _sound(speech: Union[PathLike, np.ndarray]) -> np.ndarray:
 def _track(path: str, progress: bool) -> Track:
     """The face of a recording, followed; no frame is kept."""
     total = max(1, round(video_info(path).seconds * FPS))
-    with _progress("tracking", total, progress) as advance:
+    with counting("tracking", total, progress) as advance:
 
         def frames():
             for frame in read_frames(path):
@@ -344,17 +343,3 @@ def _head(tracks: dict[str, Track], controls: Controls, statistics: Statistics) 
         statistics.remarks.append(f"the head of {Path(pose).name} turns by {head.largest_turn:.0f} degrees; beyond "
                                   f"{LARGE_TURN:.0f} the picture suffers")
     return head
-
-
-@contextmanager
-def _progress(task: str, total: int, shown: bool):
-    """What is to be called after every frame."""
-    if not shown:
-        yield lambda: None
-        return
-    with os.fdopen(os.dup(2), "w") as stream:  # its own, because tracking keeps the libraries' stderr from being seen
-        progress = Progress(task, total, "frames", stream=stream)
-        try:
-            yield progress.advance
-        finally:
-            progress.finish()
