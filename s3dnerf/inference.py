@@ -212,10 +212,10 @@ class TalkingHead:
             InputError: for a photo, sound, recording or option that cannot be used.
         """
         learned = isinstance(self.model, RADNeRF)
-        if speech is None and drive is None:
-            raise InputError("found neither speech nor a recording that drives the face; give --speech or --drive")
         controls = Controls(frame, pose, drive, mouth_gain, camera, eyes, background, smooth, seed)
         self._check_mode(learned, photo, controls)
+        if speech is None and drive is None:
+            raise InputError("found neither speech nor a recording that drives the face; give --speech or --drive")
         statistics = Statistics(self.name, self.device, seed)
         with statistics.stage("read"):
             sound = _sound(drive if speech is None else speech)

@@ -24,6 +24,7 @@ def frames(head, **options):
 def test_a_person_speaks_without_a_photo(head, tmp_path):
     video = head.speak(speech=SOUND)
     assert (len(video), video.width, video.height) == (7, 64, 64)
+    assert video.photo is None
     video.save(tmp_path / "out.mp4", tmp_path / "sheet.png")
     assert len(list(read_frames(tmp_path / "out.mp4"))) == 7 and (tmp_path / "sheet.png").stat().st_size > 0
     assert video.statistics.seconds["render"] > 0

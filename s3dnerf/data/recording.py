@@ -74,7 +74,7 @@ def read_recording(video: str) -> Recording:
         remarks.append(f"took the longest stretch with a face and without a cut: {(last - first) / FPS:.1f} of {len(seen) / FPS:.1f} s, "
                        f"from {first / FPS:.1f} s on")
     remarks += _alone(name, [count for frame, count in others.items() if first <= frame < last])
-    if (last - first) / FPS < RECOMMENDED:
+    if round((last - first) / FPS) < RECOMMENDED:
         remarks.append(f"{(last - first) / FPS:.0f} s of speech; a minute or more makes better lips")
     track = FaceTracker().fit(seen[first:last])
     if reason := refusal(track):
