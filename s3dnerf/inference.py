@@ -196,7 +196,7 @@ class TalkingHead:
             pose: "still", "natural" (of a learned person: as they moved in the video), a recording whose head motion (and
                 blinks) is followed, or a camera path (JSON, `camera_path.CameraPath`) before which the head keeps still; played
                 back and forth.
-            drive: recording whose lips and eyes move the face in place of the speech, played back and forth.
+            drive: recording whose lips (and, with a photo, eyes) move the face in place of the speech, played back and forth.
             mouth_gain: factor on the mouth's motion; None is the weights' own.
             camera: degrees that the camera goes around the head from where the picture was taken, to the right and up, and,
                 where there is a third number, the zoom, 1 or more.

@@ -252,6 +252,7 @@ def test_the_default_weights_of_speak_are_the_hubs():
 @pytest.mark.parametrize("words,told", [
     (["speek"], "no verb 'speek'"), (["speak"], "missing --photo"), (["speak", "--foto", "a"], "did you mean --photo?"),
     (["speak", "--photo", "a", "--mouth-gian", "2"], "did you mean --mouth-gain?"),
+    (["speak", "--photo", PHOTO, "--camera", "-15,x"], "found --camera -15,x; expected two angles"),
     (["speak", "--photo"], "--photo"), (["prepare", "--manifest", "a"], "missing --videos, --output"),
     (["prepare", "--manifest", "a", "--videos", "b", "--output", "c", "--lip-sync", "nowhere"], "no weights 'nowhere'"),
     (["prepare", "--manifest", "a", "--videos", "b", "--output", "c", "--lip-sync", "none"], "no manifest a"),
