@@ -107,6 +107,10 @@ def test_a_video_becomes_one_long_clip(tmp_path, monkeypatch):
     found = read_person(str(tmp_path / "shards"))
     assert found.frames.shape == (30, 64, 64, 3) and found.sound.shape == (30 * 640,) and found.head.any()
     assert person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64) == []
+    (tmp_path / "shards" / "index.json").unlink()  # as if it had been killed before the end
+    next((tmp_path / "shards").glob("*.tar")).write_bytes(b"half of it")
+    assert person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64) == remarks
+    assert (read_person(str(tmp_path / "shards")).frames == found.frames).all()
 
 
 def test_the_plate_is_what_is_seen_while_the_person_is_away():

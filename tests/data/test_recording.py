@@ -49,7 +49,7 @@ class RedSquares:
 def small(monkeypatch):
     for module in (recording, tracking):
         monkeypatch.setattr(module, "FaceDetector", RedSquares)
-    for name, value in (("LEAST", 1.0), ("RECOMMENDED", 1.2), ("LOOK", 5)):
+    for name, value in (("LEAST", 1.0), ("RECOMMENDED", 1.0), ("LOOK", 5)):
         monkeypatch.setattr(recording, name, value)
     monkeypatch.setattr(RedSquares, "pictures", 0)
 
@@ -128,10 +128,11 @@ def test_two_people_are_refused_and_small_or_passing_ones_are_not(tmp_path):
     assert (apart.first, apart.last, len(apart.remarks)) == (25, 65, 1)
 
 
-def test_a_short_video_is_refused_before_it_is_tracked(tmp_path):
+def test_a_short_video_is_refused_before_it_is_tracked(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="me.mkv lasts 0.[89] s; expected 1 s or more, better a minute"):
         read(tmp_path, [60] * 20)
     assert RedSquares.pictures == 0
+    monkeypatch.setattr(recording, "RECOMMENDED", 2.0)
     assert read(tmp_path, [60] * 28).remarks == ["1 s of speech; a minute or more makes better lips"]
 
 
