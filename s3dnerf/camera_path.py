@@ -20,7 +20,7 @@ from s3dnerf.types import Cameras, TensorRecord
 SAFE_ORBIT, MAX_ORBIT = 20.0, 45.0
 """degrees of the camera away from the photo's up to which the picture is good, and that are allowed"""
 MAX_ZOOM = 4.0
-LIMITS = {"yaw": (-MAX_ORBIT, MAX_ORBIT), "pitch": (-MAX_ORBIT, MAX_ORBIT), "roll": (-MAX_ORBIT, MAX_ORBIT), "zoom": (1.0, MAX_ZOOM)}
+LIMITS = {**dict.fromkeys(("yaw", "pitch", "roll"), (-MAX_ORBIT, MAX_ORBIT)), "zoom": (1.0, MAX_ZOOM)}
 MAX_SECONDS = 3600.0
 FORMAT = '{"fps": 25, "frames": [{"yaw": 10}, ...]} or {"keys": [{"time": 0}, {"time": 2, "yaw": 10, "zoom": 1.2}, ...]}'
 
@@ -52,7 +52,7 @@ class CameraPath(TensorRecord):
                              f"{MAX_ORBIT:.0f} degrees, and a zoom where wanted, such as 20,0 or 0,0,1.5")
         zoom = numbers[2] if len(numbers) == 3 else 1.0
         if not 1 <= zoom <= MAX_ZOOM:
-            raise InputError(f"found zoom {zoom:g}; expected 1, as it is, to {MAX_ZOOM:.0f}: beyond the frame's edge nothing is known")
+            raise InputError(f"found zoom {zoom:g}; expected 1, as it is, to {MAX_ZOOM:.0f}: nothing is known beyond the edge")
         return cls(*torch.tensor([numbers[0], numbers[1], 0.0, zoom])[:, None])
 
     @classmethod
@@ -61,7 +61,8 @@ class CameraPath(TensorRecord):
         name, (times, values) = Path(path).name, _entries(check_file(path, "camera path"))
         if len(times) > 1 and np.diff(times).min() <= 0:
             late = int(np.argmin(np.diff(times) > 0)) + 1
-            raise InputError(f"{name}: key {late} is at {times[late]:g} s, after {times[late - 1]:g} s; expected ascending times")
+            raise InputError(f"{name}: key {late} is at {times[late]:g} s, after {times[late - 1]:g} s; expected ascending "
+                             "times")
         from scipy.interpolate import PchipInterpolator
 
         held = np.concatenate([[times[0] - 1], times, [times[-1] + 1]])  # it rests before and after
@@ -106,7 +107,8 @@ def _entries(path: Path) -> tuple[np.ndarray, np.ndarray]:
         content = json.loads(path.read_text())
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{name} is no JSON ({error}); expected {FORMAT}") from None
-    kind = next((kind for kind in ("frames", "keys") if isinstance(content, dict) and isinstance(content.get(kind), list)), None)
+    kinds = [kind for kind in ("frames", "keys") if isinstance(content, dict) and isinstance(content.get(kind), list)]
+    kind = kinds[0] if kinds else None
     known = {"frames": {"fps", "frames"}, "keys": {"keys"}}.get(kind, set())
     if kind is None or not content[kind] or set(content) - known:
         raise InputError(f"{name} is no camera path; expected {FORMAT}")
@@ -125,7 +127,8 @@ def _row(entry, place: str, timed: bool) -> list[float]:
     known = {**LIMITS, **({"time": (0.0, MAX_SECONDS)} if timed else {})}
     if not isinstance(entry, dict) or set(entry) - set(known) or (timed and "time" not in entry):
         found = ", ".join(map(str, entry)) if isinstance(entry, dict) else type(entry).__name__
-        raise InputError(f"{place} has {found or 'nothing'}; expected {'time and ' if timed else ''}any of {', '.join(LIMITS)}")
+        raise InputError(f"{place} has {found or 'nothing'}; expected {'time and ' if timed else ''}any of "
+                         f"{', '.join(LIMITS)}")
     for key, value in entry.items():
         _check(value, f"{place}: {key}", *known[key])
     return [float(entry.get(key, 1.0 if key == "zoom" else 0.0)) for key in LIMITS]

@@ -236,8 +236,8 @@ def _numbers(camera: str) -> tuple[float, ...]:
     try:
         return tuple(float(number) for number in camera.split(","))
     except ValueError:
-        raise InputError(f"found --camera {camera}; expected two angles in degrees, right and up, and a zoom where wanted, such "
-                         "as 20,0 or -15,5,1.5") from None
+        raise InputError(f"found --camera {camera}; expected two angles in degrees, right and up, and a zoom where wanted, "
+                         "such as 20,0 or -15,5,1.5") from None
 
 
 def check_paths(inputs: dict[str, Optional[str]], outputs: dict[str, Optional[str]]) -> None:

@@ -43,7 +43,7 @@ class Controls:
         if self.mouth_gain is not None and not (math.isfinite(self.mouth_gain) and 0 <= self.mouth_gain <= 10):
             raise InputError(f"found mouth gain {self.mouth_gain}; expected a number from 0 (still) to 10, about 1")
         if not (math.isfinite(self.smooth) and 0 <= self.smooth <= MAX_SMOOTH):
-            raise InputError(f"found smooth {self.smooth}; expected seconds from 0 to {MAX_SMOOTH:g}, such as 0.08, two frames")
+            raise InputError(f"found smooth {self.smooth}; expected seconds from 0 to {MAX_SMOOTH:g}, such as 0.08")
         if self.seed < 0:
             raise InputError(f"found seed {self.seed}; expected 0 or more")
         self.path, self.backdrop, self.eyes_over(1)
@@ -89,8 +89,8 @@ class Controls:
             return None
         number = re.fullmatch(r"(\d+\.?\d*|\.\d+)(/min)?", text)
         if number is None or float(number[1]) > (MAX_RATE if number[2] else MAX_OPENING):
-            raise InputError(f"found eyes {text}; expected keep, an opening from 0, shut, to 1, as usual (at most {MAX_OPENING}), "
-                             f"or blinks such as 15/min (at most {MAX_RATE:.0f})")
+            raise InputError(f"found eyes {text}; expected keep, an opening from 0, shut, to 1, as usual (at most "
+                             f"{MAX_OPENING}), or blinks such as 15/min (at most {MAX_RATE:.0f})")
         if number[2]:
             return Blinks(np.random.default_rng(self.seed), frames, float(number[1]))
         return FixedEyes(float(number[1]))

@@ -64,8 +64,8 @@ def reach(seconds: float) -> int:
 
 
 def smoothed(sequence: Tensor, seconds: float) -> Tensor:
-    """A sequence [T, *] of frames, averaged under a Gaussian of so many seconds' standard deviation; its ends are repeated, and
-    0 leaves it as it is."""
+    """A sequence [T, *] of frames, averaged under a Gaussian of so many seconds' standard deviation; its ends are repeated,
+    and 0 leaves it as it is."""
     if seconds == 0:
         return sequence
     far = reach(seconds)

@@ -85,8 +85,10 @@ def test_a_camera_and_a_path_add_up_to_a_limit(tmp_path):
 
 
 @pytest.mark.parametrize("content, told", [
-    ("{", "no JSON"), ([], "no camera path"), ({"frames": []}, "no camera path"), ({"frames": [{}], "keys": [{}]}, "no camera path"),
-    ({"frames": [{}], "speed": 2}, "no camera path"), ({"frames": [{}, {"jaw": 2}]}, "frame 1 has jaw; expected any of yaw"),
+    ("{", "no JSON"), ([], "no camera path"), ({"frames": []}, "no camera path"),
+    ({"frames": [{}], "keys": [{}]}, "no camera path"),
+    ({"frames": [{}], "speed": 2}, "no camera path"),
+    ({"frames": [{}, {"jaw": 2}]}, "frame 1 has jaw; expected any of yaw"),
     ({"frames": [3]}, "frame 0 has int"), ({"frames": [{}, {"yaw": 80}]}, "frame 1: yaw is 80; expected a number from -45 to 45"),
     ({"frames": [{"zoom": 0.5}]}, "zoom is 0.5; expected a number from 1 to 4"), ({"frames": [{"yaw": "1"}]}, 'yaw is "1"'),
     ('{"frames": [{"yaw": NaN}]}', "yaw is NaN"), ({"frames": [{"yaw": True}]}, "yaw is true"),

@@ -162,7 +162,8 @@ def test_another_background_is_behind_the_learned_person_alone(speaks):
 def test_a_path_of_zeros_is_still_and_another_moves_the_head(kind, speaks, tmp_path):
     for name, entry in (("zero", {}), ("turned", {"yaw": 15, "zoom": 1.2})):
         (tmp_path / f"{name}.json").write_text(json.dumps({"frames": [{}, {}, entry]}))
-    still, zero, turned = (shown(speaks(kind, pose=pose), 5) for pose in ("still", tmp_path / "zero.json", tmp_path / "turned.json"))
+    poses = "still", tmp_path / "zero.json", tmp_path / "turned.json"
+    still, zero, turned = (shown(speaks(kind, pose=pose), 5) for pose in poses)
     assert (zero == still).all()
     assert (turned[[0, 1, 3, 4]] == still[[0, 1, 3, 4]]).all() and np.abs(turned[2] - still[2]).max() > 30
     assert (turned[2] == shown(speaks(kind, camera=(15, 0, 1.2)), 5)[2]).all()
@@ -237,7 +238,8 @@ def test_smoothing_calms_a_followed_head_and_followed_lips(speaks, tiny_head):
     calm = recorded.smoothed(0.12)
     assert jerk(calm.cameras.camera_to_world) < 0.05 * jerk(recorded.cameras.camera_to_world)
     assert torch.equal(calm.eyes, recorded.eyes) and recorded.smoothed(0.0) is recorded
-    for codes in (lambda s: FaceDrive(tiny_head, track, smooth=s).codes[:, :-1], lambda s: followed_lips(model, track, 60, smooth=s)):
+    for codes in (lambda seconds: FaceDrive(tiny_head, track, smooth=seconds).codes[:, :-1],
+                  lambda seconds: followed_lips(model, track, 60, smooth=seconds)):
         assert jerk(codes(0.12)) < 0.1 * jerk(codes(0.0))
 
 

@@ -19,8 +19,8 @@ from s3dnerf.progress import counting
 def prepare_person(video: str, folder: Path, size: int = 256) -> list[str]:
     """Tracks the person of a video and writes one shard with its longest shot; returns remarks for the user.
 
-    The crops are kept in memory. Nothing is done where the shard is there already. InputError for a video that cannot be used; see
-    `recording.read_recording`.
+    The crops are kept in memory. Nothing is done where the shard is there already. InputError for a video that cannot be
+    used; see `recording.read_recording`.
     """
     if (folder / "index.json").is_file():
         return []

@@ -50,14 +50,14 @@ class Recording:
 def read_recording(video: str) -> Recording:
     """Finds the longest stretch of a video that shows one face without a cut, and follows it.
 
-    Only small patches of the frames are kept. InputError, with what to do, for a video without sound or with a silent one, that
-    is too short or leaves too little, that shows two people, and whose face is too small or turned away.
+    Only small patches of the frames are kept. InputError, with what to do, for a video without sound or with a silent one,
+    that is too short or leaves too little, that shows two people, and whose face is too small or turned away.
     """
     name, sound = Path(video).name, read_sound(video, allow_silence=False)
     told = video_info(video).seconds
     if 0 < told < LEAST:
-        raise InputError(f"{name} lasts {told:.1f} s; expected {LEAST:.0f} s or more, better a minute: record one person who speaks "
-                         "to the camera")
+        raise InputError(f"{name} lasts {told:.1f} s; expected {LEAST:.0f} s or more, better a minute: record one person who "
+                         "speaks to the camera")
     remarks, others = conversions(video), {}
     with counting("tracking", max(1, round(told * FPS))) as advance, FaceDetector(still=True) as detector:
         seen = FaceTracker().look(_watched(read_frames(video), advance, detector, others))
@@ -67,12 +67,12 @@ def read_recording(video: str) -> Recording:
     first, last = longest_stretch(seen[:heard])
     missing = sum(face is None for face in seen.landmarks)
     if (last - first) / FPS < LEAST:
-        raise InputError(f"{name} has {(last - first) / FPS:.1f} s at most with a face and without a cut (no face in {missing} of "
-                         f"{len(seen)} frames); expected {LEAST:.0f} s or more, better a minute: record one person who speaks to the "
-                         "camera, in one take")
+        raise InputError(f"{name} has {(last - first) / FPS:.1f} s at most with a face and without a cut (no face in {missing} "
+                         f"of {len(seen)} frames); expected {LEAST:.0f} s or more, better a minute: record one person who "
+                         "speaks to the camera, in one take")
     if last - first < heard:
-        remarks.append(f"took the longest stretch with a face and without a cut: {(last - first) / FPS:.1f} of {len(seen) / FPS:.1f} s, "
-                       f"from {first / FPS:.1f} s on")
+        remarks.append(f"took the longest stretch with a face and without a cut: {(last - first) / FPS:.1f} of "
+                       f"{len(seen) / FPS:.1f} s, from {first / FPS:.1f} s on")
     remarks += _alone(name, [count for frame, count in others.items() if first <= frame < last])
     if round((last - first) / FPS) < RECOMMENDED:
         remarks.append(f"{(last - first) / FPS:.0f} s of speech; a minute or more makes better lips")
@@ -98,15 +98,16 @@ def conversions(video: str) -> list[str]:
         return remarks
     low, usual, high = np.percentile(steps, (1, 50, 99))
     if high > UNEVEN * usual or low < usual / UNEVEN:
-        remarks.append(f"the frame rate varies from {1 / high:.0f} to {1 / max(low, 1e-3):.0f}; converted to {FPS} by the frames' times")
+        remarks.append(f"the frame rate varies from {1 / high:.0f} to {1 / max(low, 1e-3):.0f}; converted to {FPS} by the "
+                       "frames' times")
     elif abs(steps.mean() * FPS - 1) > 0.01:
         remarks.append(f"{1 / steps.mean():.3g} frames per second, converted to {FPS}")
     return remarks
 
 
 def longest_stretch(seen: Sightings) -> tuple[int, int]:
-    """First frame and end of the longest stretch in which a face is never missing for more than a few frames and does not jump;
-    (0, 0) where there is no face at all."""
+    """First frame and end of the longest stretch in which a face is never missing for more than a few frames and does not
+    jump; (0, 0) where there is no face at all."""
     times = np.flatnonzero([face is not None for face in seen.landmarks])
     if not len(times):
         return 0, 0
@@ -134,6 +135,7 @@ def _alone(name: str, others: list[int]) -> list[str]:
     """A remark where another face is seen now and then; InputError where it stays."""
     count = sum(other > 0 for other in others)
     if count > SOME * len(others):
-        raise InputError(f"{name} shows two people in {count} of {len(others)} frames looked at, and whose voice it is cannot be told: "
-                         "cut the other one out of the picture, or record one person alone")
-    return [f"another face in {count} of {len(others)} frames looked at; the one that is there throughout was taken"] if count else []
+        raise InputError(f"{name} shows two people in {count} of {len(others)} frames looked at, and whose voice it is cannot "
+                         "be told: cut the other one out of the picture, or record one person alone")
+    told = f"another face in {count} of {len(others)} frames looked at; the one that is there throughout was taken"
+    return [told] if count else []

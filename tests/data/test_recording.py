@@ -77,7 +77,8 @@ def film(path, shown, times=None, seconds=None, rate=25):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         count = round(16000 * (seconds or (times[-1] / 1000 + 1 / rate)))
-        tone = av.AudioFrame.from_ndarray((0.3 * np.sin(np.arange(count) / 9))[None].astype(np.float32), format="fltp", layout="mono")
+        wave = (0.3 * np.sin(np.arange(count) / 9))[None].astype(np.float32)
+        tone = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
         tone.rate, tone.pts = 16000, 0
         container.mux(track.encode(tone))
         container.mux(track.encode(None))
