@@ -92,7 +92,7 @@ def use(args: list[str]) -> int:
         return say(f"no verb {verb!r}; expected one of {', '.join([*VERBS, *TRAINING])}", MISTAKE)
     function = VERBS[verb]
     several = {f"--{name}" for name, kind in function.__annotations__.items() if "List" in str(kind)}
-    options = [f"{word}+" if word in several else word for word in options]
+    options = _joined([f"{word}+" if word in several else word for word in options])
     parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
                             exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
     parser.add_function_arguments(function, as_group=False, as_positional=False)
@@ -107,6 +107,17 @@ def use(args: list[str]) -> int:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # the libraries', about their own future
         return function(**vars(values)) or 0
+
+
+def _joined(words: list[str]) -> list[str]:
+    """The words of a command line, with values that begin with a minus (`--camera -15,5`) tied to their options."""
+    joined: list[str] = []
+    for word in words:
+        if re.match(r"-[\d.]", word) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 @contextmanager

@@ -7,9 +7,9 @@ POSES = ("still", "natural")
 
 
 def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str = "out.mp4", weights: str = "one-shot-256",
-          frame: Literal["full", "face"] = "full", pose: str = "natural", drive: Optional[str] = None,
-          mouth_gain: Optional[float] = None, camera: str = "0,0", device: Literal["auto", "cpu", "cuda"] = "auto",
-          eyes: Optional[float] = None, background: str = "keep", seed: int = 0, json: Optional[str] = None,
+          frame: Optional[Literal["full", "face"]] = None, pose: str = "natural", drive: Optional[str] = None,
+          mouth_gain: Optional[float] = None, camera: str = "0,0", eyes: str = "keep", background: str = "keep",
+          smooth: float = 0.0, device: Literal["auto", "cpu", "cuda"] = "auto", seed: int = 0, json: Optional[str] = None,
           sheet: Optional[str] = None) -> None:
     """Makes a photo speak: one photo and a recording of speech become a video with sound.
 
@@ -21,35 +21,39 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
         speech: any file with a sound track, a video too; may be left out when --drive is given
         output: the video to write (mp4, m4v, mov or mkv)
         weights: name of installed weights (see `s3dnerf models`), a folder, or a training checkpoint
-        frame: full is the photo at its own size (at most 1080 on the long side), face is the square crop
-        pose: still, natural (small head motion and blinks), or a video whose head motion is followed
+        frame: full is the photo at its own size (at most 1080 on the long side), face is the square crop; by default full with
+            a photo, and face with weights of `s3dnerf personalize`, which have no other
+        pose: still, natural (small head motion and blinks), a video whose head motion is followed, or a camera path, JSON such
+            as {"keys": [{"time": 0}, {"time": 2, "yaw": 15, "pitch": 5, "roll": 0, "zoom": 1.3}]} or
+            {"fps": 25, "frames": [{"yaw": 0}, {"yaw": 1}]}
         drive: a video whose lips move the mouth in place of the speech
         mouth_gain: factor on the mouth's motion; the weights have their own
-        camera: degrees that the camera goes around the head, to the right and up, such as 20,0 or -15,5
+        camera: degrees that the camera goes around the head, to the right and up, and a zoom where wanted, such as 20,0 or
+            -15,5,1.5
+        eyes: keep (as --pose has them), how wide they stay, from 0, shut, to 1, as usual, or blinks a minute, such as 15/min
+        background: keep, a colour such as #00ff00, or an image, behind the person
+        smooth: seconds, the standard deviation of a Gaussian over which the speech's (or --drive's) lips and a followed --pose
+            are averaged; 0.08 is two frames
         device: what to compute on; auto takes a CUDA device where there is one
-        eyes: how wide the eyes are, from 0, shut, to 1, as usual, in place of blinks (weights of `s3dnerf personalize`)
-        background: keep, a colour such as #00ff00, or an image (weights of `s3dnerf personalize`)
         seed: another number gives other natural motion
         json: file for the statistics: seconds of every stage, frames per second, remarks
-        sheet: picture (PNG) with the photo and frames of the video side by side
+        sheet: picture (PNG) with the photo, where there is one, and frames of the video side by side
     """
+    import os
     import sys
     import time
 
-    from s3dnerf.errors import InputError
-
     begin = time.perf_counter()
-    if photo is None and weights == "one-shot-256":
-        raise InputError("missing --photo; only the weights of a person (--weights, see s3dnerf personalize) need none")
-    check_paths({"--photo": photo, "--speech": speech, "--drive": drive, "--pose": None if pose in POSES else pose},
+    check_paths({"--photo": photo, "--speech": speech, "--drive": drive, "--pose": None if pose in POSES else pose,
+                 "--background": background if os.path.isfile(background) else None},
                 {"--output": output, "--json": json, "--sheet": sheet})
     from s3dnerf.inference import TalkingHead
 
-    view = _angles(camera)
+    view = _numbers(camera)
     head = TalkingHead.load(weights, device)
     loading = time.perf_counter() - begin
     video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, camera=view,
-                       eyes=eyes, background=background, seed=seed, progress=True)
+                       eyes=eyes, background=background, smooth=smooth, seed=seed, progress=True)
     for remark in video.statistics.remarks:
         print(f"s3dnerf: note: {remark}", file=sys.stderr)
     video.statistics.seconds = {"load": loading, **video.statistics.seconds}
@@ -226,13 +230,14 @@ def validate(shards: str, weights: str = "one-shot-256", lip_sync: Optional[str]
     return int(failed(lines))
 
 
-def _angles(text: str) -> tuple[float, ...]:
+def _numbers(camera: str) -> tuple[float, ...]:
     from s3dnerf.errors import InputError
 
     try:
-        return tuple(float(angle) for angle in text.split(","))
+        return tuple(float(number) for number in camera.split(","))
     except ValueError:
-        raise InputError(f"found --camera {text}; expected two angles in degrees, right and up, such as 20,0") from None
+        raise InputError(f"found --camera {camera}; expected two angles in degrees, right and up, and a zoom where wanted, "
+                         "such as 20,0 or -15,5,1.5") from None
 
 
 def check_paths(inputs: dict[str, Optional[str]], outputs: dict[str, Optional[str]]) -> None:
@@ -247,7 +252,8 @@ def check_paths(inputs: dict[str, Optional[str]], outputs: dict[str, Optional[st
 
     for option, path in inputs.items():
         if path is not None:
-            check_file(path, {"--photo": "photo", "--speech": "recording"}.get(option, "video"))
+            kind = {"--photo": "photo", "--speech": "recording", "--background": "image"}.get(option, "video")
+            check_file(path, "camera path" if kind == "video" and path.lower().endswith(".json") else kind)
     used = {Path(path).resolve(): option for option, path in inputs.items() if path is not None}
     for option, path in outputs.items():
         if path is None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from s3dnerf.data.tracking import Track
 from s3dnerf.face import FaceCode
-from s3dnerf.media import is_silent
+from s3dnerf.media import frame_count, is_silent
 from s3dnerf.models.one_shot import S3DNeRF
-from s3dnerf.poses import bounce
+from s3dnerf.poses import bounce, reach, smoothed
 from s3dnerf.types import Motion
 
 
@@ -29,10 +29,11 @@ class SpeechDrive:
         sound: [N] float32, mono, 16 kHz.
         mesh: [478, 3] landmarks of the photo.
         gain: factor on the lip code; None takes the model's own.
+        smooth: seconds over which lip code and tokens are `poses.smoothed`.
     """
 
-    def __init__(self, model: S3DNeRF, sound: np.ndarray, mesh: Tensor, gain: Optional[float] = None):
-        self.model, self.gain = model, gain
+    def __init__(self, model: S3DNeRF, sound: np.ndarray, mesh: Tensor, gain: Optional[float] = None, smooth: float = 0.0):
+        self.model, self.gain, self.smooth, self.total = model, gain, smooth, frame_count(len(sound))
         self.own, self.begun = model.face_code.own(mesh), EASE if is_silent(sound) else 0
         with torch.inference_mode():
             self.sequence = model.features.sequence(torch.from_numpy(sound))
@@ -40,8 +41,11 @@ class SpeechDrive:
     def motion(self, first: int, count: int, eyes: Tensor) -> Motion:
         """[1, count] of the frames from `first` on, with the eye opening changed by `eyes` [count]."""
         device = next(self.model.parameters()).device
-        windows = self.model.features.windows(self.sequence, first, count).to(device)
+        low, far = max(0, first - reach(self.smooth)), first + count + reach(self.smooth)
+        high = max(first + count, min(self.total, far))
+        windows = self.model.features.windows(self.sequence, low, high - low).to(device)
         motion = self.model.drive(windows[None], self.gain)
+        motion = motion.map(lambda x: smoothed(x[0], self.smooth)[None, first - low:first - low + count])
         code = motion.code.clone()
         code[..., -1] += eyes.to(device)
         share = ((self.begun + torch.arange(first, first + count, device=device)) / EASE).clamp_max(1)[:, None]
@@ -55,14 +59,17 @@ class FaceDrive:
         model: the talking head.
         track: the face, followed.
         gain: factor on the lip code; None leaves it as it is.
+        smooth: seconds over which the lip code, not the eyes, is `poses.smoothed`.
     """
 
-    def __init__(self, model: S3DNeRF, track: Track, gain: Optional[float] = None):
+    def __init__(self, model: S3DNeRF, track: Track, gain: Optional[float] = None, smooth: float = 0.0):
         mesh = torch.from_numpy(track.mesh())
         self.model, self.codes = model, FaceCode().driving(mesh, mesh.mean(0)).float()
-        self.codes[:, :-1] *= 1.0 if gain is None else gain
+        self.codes[:, :-1] = smoothed(self.codes[:, :-1], smooth) * (1.0 if gain is None else gain)
 
-    def motion(self, first: int, count: int, eyes: Tensor) -> Motion:
-        """[1, count] of the frames from `first` on; `eyes` is left aside, the person's own are taken."""
+    def motion(self, first: int, count: int, eyes: Optional[Tensor] = None) -> Motion:
+        """[1, count] of the frames from `first` on; with `eyes` [count] in place of the person's own, as for `SpeechDrive`."""
         shown = self.codes[torch.from_numpy(bounce(first, count, len(self.codes)))]
+        if eyes is not None:
+            shown[:, -1] = eyes
         return self.model.drive_face(shown[None].to(next(self.model.parameters()).device))

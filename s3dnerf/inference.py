@@ -1,37 +1,34 @@
 """One photo and speech in, a video out: what users call."""
 from __future__ import annotations
 
-import math
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator, Optional, Protocol, Union
+from typing import Iterator, Optional, Protocol, Sequence, Union
 
 import numpy as np
 import torch
 
-from s3dnerf.data.tracking import CropBox, FaceTracker, Track
+from s3dnerf.camera_path import SAFE_ORBIT, CameraPath
+from s3dnerf.controls import Controls, filling
+from s3dnerf.data.tracking import CropBox, FaceTracker, Track, cut
 from s3dnerf.driving import FaceDrive, SpeechDrive
 from s3dnerf.errors import InputError
-from s3dnerf.geometry import orbit
 from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter, check_output, frame_count, is_silent,
                            read_frames, read_image, read_sound, video_info)
 from s3dnerf.models.hub import DEFAULT, load_model
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.models.rad_nerf import RADNeRF
-from s3dnerf.paste import FaceFrame, FullFrame, shrink, to_bytes
-from s3dnerf.personal import PersonPath, PersonScene, followed_lips, read_background
-from s3dnerf.poses import LARGE_TURN, NaturalHead, RecordedHead, StillHead, move
-from s3dnerf.progress import Progress
+from s3dnerf.paste import Backdrop, FaceFrame, FullFrame, person_matte, photo_matte, shrink, zoomed
+from s3dnerf.personal import PersonPath, PersonScene, followed_lips
+from s3dnerf.poses import LARGE_TURN, Blinks, FixedEyes, NaturalHead, RecordedHead, StillHead, move, smoothed
+from s3dnerf.progress import counting
 from s3dnerf.sheet import ContactSheet
-from s3dnerf.types import Appearance, Portrait
+from s3dnerf.types import Appearance, Cameras, Portrait
 
 BATCH = 8
 """frames that are rendered together"""
-SAFE_ORBIT, MAX_ORBIT = 20.0, 45.0
-"""degrees of the camera away from the photo's up to which the picture is good, and that are allowed"""
 
 
 @dataclass
@@ -86,37 +83,43 @@ class Scene(Protocol):
 
 
 class PhotoScene:
-    """The person of a photo, rendered by the one-shot model."""
+    """The person of a photo, rendered by the one-shot model; `eyes` None leaves them to `drive`."""
 
     def __init__(self, model: S3DNeRF, appearance: Appearance, drive: Union[SpeechDrive, FaceDrive],
                  head: Union[StillHead, NaturalHead, RecordedHead], canvas: Union[FaceFrame, FullFrame],
-                 statistics: Statistics, camera: tuple[float, float] = (0.0, 0.0)):
+                 statistics: Statistics, camera: CameraPath,
+                 eyes: Union[FixedEyes, Blinks, StillHead, NaturalHead, RecordedHead, None]):
         self.model, self.appearance, self.drive, self.head, self.canvas = model, appearance, drive, head, canvas
         self.statistics, self.width, self.height, self.region = statistics, canvas.width, canvas.height, canvas.region
-        right, up = (torch.tensor(math.radians(angle)) for angle in camera)
-        self.camera = orbit(appearance.portrait.cameras[0].to("cpu"), -right, up)
+        self.camera, self.eyes = camera, eyes
         self.opening = 0.12 + 0.1 * float(appearance.source_code[0, -1])
+
+    def cameras(self, first: int, count: int) -> Cameras:
+        """Where the frames [count] from `first` on are seen from."""
+        moved = move(self.appearance.portrait.cameras[0].to("cpu"), self.head.sway(first, count))
+        return self.camera.at(first, count).around(moved)
 
     def frames(self, first: int, count: int) -> np.ndarray:
         """See `Scene`."""
         stage = self.statistics.stage
         with stage("motion"):
-            motion = self.drive.motion(first, count, self.head.eyes(first, count, self.opening))
-            cameras = move(self.camera, self.head.sway(first, count))
-            cameras = cameras.map(lambda x: x[None].to(self.statistics.device))
+            eyes = None if self.eyes is None else self.eyes.eyes(first, count, self.opening)
+            motion = self.drive.motion(first, count, eyes)
+            cameras = self.cameras(first, count).map(lambda x: x[None].to(self.statistics.device))
         with stage("render"):
             rendering = self.model.render(self.appearance, motion, cameras)
         with stage("composite"):
-            return self.canvas.frames(rendering)
+            return zoomed(self.canvas.frames(rendering), self.camera.at(first, count).zoom, self.region)
 
 
 class TalkingVideo:
     """A video that is rendered while it is read: iterate over its frames [H, W, 3] uint8, or save it.
 
-    Attributes: `sound` [N] float32 at 16 kHz, `photo` [H, W, 3] uint8 as it is shown, `width`, `height`, `statistics`.
+    Attributes: `sound` [N] float32 at 16 kHz, `photo` [H, W, 3] uint8 as it is shown (None where there is none), `width`,
+    `height`, `statistics`.
     """
 
-    def __init__(self, scene: Scene, photo: np.ndarray, sound: np.ndarray, statistics: Statistics):
+    def __init__(self, scene: Scene, photo: Optional[np.ndarray], sound: np.ndarray, statistics: Statistics):
         self.scene, self.photo, self.sound, self.statistics = scene, photo, sound, statistics
         self.width, self.height = scene.width, scene.height
         statistics.width, statistics.height = scene.width, scene.height
@@ -141,7 +144,7 @@ class TalkingVideo:
         output = check_output(output)
         page = ContactSheet(self.photo, len(self), self.scene.region)
         try:
-            with _progress("rendering", len(self), progress) as advance, \
+            with counting("rendering", len(self), progress) as advance, \
                     VideoWriter(output, self.width, self.height, sound=self.sound) as writer:
                 for index, frame in enumerate(self):
                     with self.statistics.stage("encode video"):
@@ -180,22 +183,28 @@ class TalkingHead:
         return cls(load_model(weights, device), str(weights), device)
 
     def speak(self, photo: Union[PathLike, np.ndarray, None] = None, speech: Union[PathLike, np.ndarray, None] = None, *,
-              frame: str = "full", pose: PathLike = "natural", drive: Optional[PathLike] = None,
-              mouth_gain: Optional[float] = None, camera: tuple[float, float] = (0.0, 0.0), eyes: Optional[float] = None,
-              background: PathLike = "keep", seed: int = 0, progress: bool = False) -> TalkingVideo:
+              frame: Optional[str] = None, pose: PathLike = "natural", drive: Optional[PathLike] = None,
+              mouth_gain: Optional[float] = None, camera: Sequence[float] = (0.0, 0.0), eyes: Union[str, float] = "keep",
+              background: PathLike = "keep", smooth: float = 0.0, seed: int = 0, progress: bool = False) -> TalkingVideo:
         """The person of the photo saying the speech, as a video that is rendered when it is read or saved.
 
         Args:
-            photo: image file, or [H, W, 3] uint8 RGB; None for a person who was learned from a video, whose frame is
-                always the square around the head and whose natural pose is how they moved there.
+            photo: image file, or [H, W, 3] uint8 RGB; None for a person who was learned from a video.
             speech: any file with sound, or [N] float32 in [-1, 1] at 16 kHz; None takes the sound of `drive`.
-            frame: "full" (the photo, its long side at most 1080) or "face" (the square crop around the head).
-            pose: "still", "natural", or a recording whose head motion (and blinks) is followed, played back and forth.
-            drive: recording whose lips and eyes move the face in place of the speech, played back and forth.
+            frame: "full" (the photo, its long side at most 1080; None where there is one) or "face" (the square around the
+                head; None for a learned person, who has no other).
+            pose: "still", "natural" (of a learned person: as they moved in the video), a recording whose head motion (and
+                blinks) is followed, or a camera path (JSON, `camera_path.CameraPath`) before which the head keeps still; played
+                back and forth.
+            drive: recording whose lips (and, with a photo, eyes) move the face in place of the speech, played back and forth.
             mouth_gain: factor on the mouth's motion; None is the weights' own.
-            camera: degrees that the camera goes around the head from where the photo was taken, to the right and up.
-            eyes: how wide the eyes are, from 0, shut, to 1, as usual; None lets them blink. Only of a learned person.
-            background: "keep", "#rrggbb" or an image, behind a learned person.
+            camera: degrees that the camera goes around the head from where the picture was taken, to the right and up, and,
+                where there is a third number, the zoom, 1 or more.
+            eyes: "keep" (as `pose` or `drive` has them), how wide they stay, from 0, shut, to 1, as usual, or blinks a minute,
+                such as "15/min".
+            background: "keep", "#rrggbb" or an image, behind the person.
+            smooth: standard deviation, in seconds, of a Gaussian over which the speech (or the lips of `drive`) and a followed
+                pose or path are averaged, on top of what models and tracking do by themselves.
             seed: of natural motion and blinks, 0 or more.
             progress: says on stderr how far the tracking of a recording is.
 
@@ -203,81 +212,91 @@ class TalkingHead:
             InputError: for a photo, sound, recording or option that cannot be used.
         """
         learned = isinstance(self.model, RADNeRF)
-        _check_options(speech, drive, frame, mouth_gain, seed, camera)
-        _check_person(learned, photo, eyes, background)
+        controls = Controls(frame, pose, drive, mouth_gain, camera, eyes, background, smooth, seed)
+        self._check_mode(learned, photo, controls)
+        if speech is None and drive is None:
+            raise InputError("found neither speech nor a recording that drives the face; give --speech or --drive")
         statistics = Statistics(self.name, self.device, seed)
         with statistics.stage("read"):
             sound = _sound(drive if speech is None else speech)
             image = None if learned else _photo(photo)
         statistics.frames = frame_count(len(sound))
-        if is_silent(sound):
-            statistics.remarks.append("the speech is silent; the mouth stays still")
+        statistics.remarks += _remarks(sound, controls)
         with statistics.stage("tracking"):
-            recordings = {path for path in (str(pose), drive and str(drive)) if path not in (None, "still", "natural")}
-            tracks = {path: _track(path, progress) for path in sorted(recordings)}
+            tracks = {path: _track(path, progress) for path in controls.recordings}
         if learned:
-            scene = self._person(sound, pose, drive, tracks, mouth_gain, camera, eyes, background, statistics)
-            return TalkingVideo(scene, to_bytes(self.model.background[None])[0], sound, statistics)
-        return self._photo_speaks(image, sound, frame, pose, drive, tracks, mouth_gain, camera, statistics)
+            return TalkingVideo(self._person(sound, tracks, controls, statistics), None, sound, statistics)
+        return self._photo_speaks(image, sound, tracks, controls, statistics)
 
-    def _photo_speaks(self, image, sound, frame, pose, drive, tracks, mouth_gain, camera, statistics) -> TalkingVideo:
+    def _check_mode(self, learned: bool, photo, controls: Controls) -> None:
+        """InputError for what these weights cannot do, or lack."""
+        if not learned and photo is None:
+            raise InputError("missing --photo; only the weights of a person (--weights, see s3dnerf personalize) need none")
+        if not learned:
+            return
+        if photo is not None:
+            raise InputError("these weights are of one person, who was learned from a video; leave the photo out")
+        if controls.frame == "full":
+            raise InputError("found --frame full; the weights of a person hold the square around the head alone: leave it out")
+        if not self.model.by_lips and (controls.drive is not None or controls.mouth_gain is not None):
+            option = "--mouth-gain" if controls.drive is None else "--drive"
+            raise InputError(f"these weights know no lip code, which {option} is about; leave it out")
+
+    def _photo_speaks(self, image, sound, tracks, controls: Controls, statistics: Statistics) -> TalkingVideo:
         """The one-shot model's way of `speak`."""
+        size, drive = self.model.image_size, controls.drive
         with statistics.stage("tracking"):
-            portrait, box, remarks = FaceTracker().portrait(image, self.model.image_size)
+            portrait, box, remarks = FaceTracker().portrait(image, size)
         statistics.remarks += remarks
-        head = _head(str(pose), tracks, statistics)
-        if max(map(abs, camera)) > SAFE_ORBIT:
-            statistics.remarks.append(f"the camera is {max(map(abs, camera)):.0f} degrees away from the photo's; beyond "
-                                      f"{SAFE_ORBIT:.0f} the picture suffers")
+        head = _head(tracks, controls, statistics)
         with torch.inference_mode():
             with statistics.stage("encode identity"):
                 appearance = self.model.with_detail(self.model.encode(Portrait.stack([portrait]).to(self.device)))
             with statistics.stage("speech features"):
-                driver = (SpeechDrive(self.model, sound, appearance.portrait.mesh[0], mouth_gain) if drive is None
-                          else FaceDrive(self.model, tracks[str(drive)], mouth_gain))
+                gain, smooth, mesh = controls.mouth_gain, controls.smooth, appearance.portrait.mesh[0]
+                driver = (SpeechDrive(self.model, sound, mesh, gain, smooth) if drive is None
+                          else FaceDrive(self.model, tracks[str(drive)], gain, smooth))
         photo, box = shrink(image, box)
-        canvas = FullFrame(photo, box, self.device) if frame == "full" else FaceFrame(self.model.image_size)
-        scene = PhotoScene(self.model, appearance, driver, head, canvas, statistics, camera)
+        with statistics.stage("tracking"):
+            canvas = self._canvas(photo, box, controls)
+        eyes = controls.eyes_over(statistics.frames) or (head if drive is None else None)
+        scene = PhotoScene(self.model, appearance, driver, head, canvas, statistics, controls.path, eyes)
         return TalkingVideo(scene, photo, sound, statistics)
 
+    def _canvas(self, photo: np.ndarray, box: CropBox, controls: Controls) -> Union[FaceFrame, FullFrame]:
+        """What the frames of a photo are put together on."""
+        face, size, backdrop = controls.frame == "face", self.model.image_size, None
+        if controls.backdrop is not None:
+            person = person_matte(cut(photo[None], box, size)[0]) if face else photo_matte(photo, box)
+            backdrop = Backdrop(filling(controls.backdrop, *person.shape[::-1]), torch.from_numpy(person)[None]).to(self.device)
+        return FaceFrame(size, backdrop) if face else FullFrame(photo, box, self.device, backdrop)
 
-    def _person(self, sound, pose, drive, tracks, mouth_gain, camera, eyes, background, statistics) -> PersonScene:
+    def _person(self, sound, tracks, controls: Controls, statistics: Statistics) -> PersonScene:
         """A learned person's way of `speak`."""
+        model, pose, drive = self.model, str(controls.pose), controls.drive
         with torch.inference_mode(), statistics.stage("speech features"):
             if drive is None:
-                code = self.model.speech_codes(torch.from_numpy(sound), mouth_gain)
+                code = smoothed(model.speech_codes(torch.from_numpy(sound), controls.mouth_gain), controls.smooth)
             else:
-                code = followed_lips(self.model, tracks[str(drive)], statistics.frames, mouth_gain)
-        paths = {"natural": PersonPath.natural, "still": PersonPath.still}
-        path = paths[str(pose)](self.model) if str(pose) in paths else PersonPath.recorded(self.model, tracks[str(pose)])
-        behind = read_background(background, self.model.image_size)
-        return PersonScene(self.model, code, path, statistics, camera, eyes, behind)
+                code = followed_lips(model, tracks[str(drive)], statistics.frames, controls.mouth_gain, controls.smooth)
+        if pose in tracks:
+            path = PersonPath.recorded(model, tracks[pose])
+        else:
+            path = PersonPath.natural(model) if pose == "natural" else PersonPath.still(model)
+        behind = None if controls.backdrop is None else filling(controls.backdrop, model.image_size, model.image_size)
+        eyes = controls.eyes_over(statistics.frames)
+        return PersonScene(model, code, path.smoothed(controls.smooth), statistics, controls.path, eyes, behind)
 
 
-def _check_person(learned: bool, photo, eyes: Optional[float], background: PathLike) -> None:
-    if learned and photo is not None:
-        raise InputError("these weights are of one person, who was learned from a video; leave the photo out")
-    if not learned and photo is None:
-        raise InputError("found no photo; give one by --photo, or weights of a person by --weights (see s3dnerf personalize)")
-    if not learned and (eyes is not None or str(background) != "keep"):
-        raise InputError("--eyes and --background are for a person who was learned from a video (s3dnerf personalize); leave "
-                         "them out")
-    if eyes is not None and not (math.isfinite(eyes) and 0 <= eyes <= 1.5):
-        raise InputError(f"found eyes {eyes}; expected a number from 0, shut, to 1, as usual, or a little more")
-
-
-def _check_options(speech, drive, frame: str, mouth_gain: Optional[float], seed: int, camera: tuple[float, float]) -> None:
-    if frame not in ("full", "face"):
-        raise InputError(f"found frame {frame!r}; expected full or face")
-    if speech is None and drive is None:
-        raise InputError("found neither speech nor a recording that drives the face; give --speech or --drive")
-    if mouth_gain is not None and not (math.isfinite(mouth_gain) and 0 <= mouth_gain <= 10):
-        raise InputError(f"found mouth gain {mouth_gain}; expected a number from 0 (still) to 10, about 1")
-    if len(camera) != 2 or not all(math.isfinite(angle) and abs(angle) <= MAX_ORBIT for angle in camera):
-        raise InputError(f"found camera {','.join(map(str, camera))}; expected two angles, right and up, of at most "
-                         f"{MAX_ORBIT:.0f} degrees, such as 20,0")
-    if seed < 0:
-        raise InputError(f"found seed {seed}; expected 0 or more")
+def _remarks(sound: np.ndarray, controls: Controls) -> list[str]:
+    """What the user should know of the speech and of the camera."""
+    remarks, turn = [], controls.path.largest_turn
+    if is_silent(sound):
+        remarks.append("the speech is silent; the mouth stays still")
+    if turn > SAFE_ORBIT:
+        remarks.append(f"the camera is {turn:.0f} degrees away from where the picture was taken; beyond {SAFE_ORBIT:.0f} the "
+                       "picture suffers")
+    return remarks
 
 
 def _photo(photo: Union[PathLike, np.ndarray]) -> np.ndarray:
@@ -302,7 +321,7 @@ def _sound(speech: Union[PathLike, np.ndarray]) -> np.ndarray:
 def _track(path: str, progress: bool) -> Track:
     """The face of a recording, followed; no frame is kept."""
     total = max(1, round(video_info(path).seconds * FPS))
-    with _progress("tracking", total, progress) as advance:
+    with counting("tracking", total, progress) as advance:
 
         def frames():
             for frame in read_frames(path):
@@ -315,27 +334,12 @@ def _track(path: str, progress: bool) -> Track:
             raise InputError(f"{Path(path).name}: {error}") from None
 
 
-def _head(pose: str, tracks: dict[str, Track], statistics: Statistics) -> Union[StillHead, NaturalHead, RecordedHead]:
-    if pose == "still":
-        return StillHead()
-    if pose == "natural":
-        return NaturalHead(statistics.seed, statistics.frames)
-    head = RecordedHead(tracks[pose])
+def _head(tracks: dict[str, Track], controls: Controls, statistics: Statistics) -> Union[StillHead, NaturalHead, RecordedHead]:
+    pose = str(controls.pose)
+    if pose not in tracks:
+        return NaturalHead(statistics.seed, statistics.frames) if pose == "natural" else StillHead()
+    head = RecordedHead(tracks[pose], controls.smooth)
     if head.largest_turn > LARGE_TURN:
         statistics.remarks.append(f"the head of {Path(pose).name} turns by {head.largest_turn:.0f} degrees; beyond "
                                   f"{LARGE_TURN:.0f} the picture suffers")
     return head
-
-
-@contextmanager
-def _progress(task: str, total: int, shown: bool):
-    """What is to be called after every frame."""
-    if not shown:
-        yield lambda: None
-        return
-    with os.fdopen(os.dup(2), "w") as stream:  # its own, because tracking keeps the libraries' stderr from being seen
-        progress = Progress(task, total, "frames", stream=stream)
-        try:
-            yield progress.advance
-        finally:
-            progress.finish()

@@ -2,19 +2,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s3dnerf.data.tracking import CropBox
-from s3dnerf.types import Rendering
+from s3dnerf.data.cropping import CropBox, cut
+from s3dnerf.data.detection import selfie_segmentation
+from s3dnerf.types import Rendering, TensorRecord
 
 LONG_SIDE = 1080
 """larger photos are shrunk to this, pixels"""
 FEATHER = 0.03
 """share of the crop, along its border, over which it fades into the photo"""
+MATTE = (0.4, 0.9)
+"""what the segmentation network says of pixels of which nothing and all is shown before another background"""
+
+
+@dataclass(frozen=True)
+class Backdrop(TensorRecord):
+    """What takes the place of a photo's background."""
+
+    picture: Tensor
+    """[3, H, W]"""
+    person: Tensor
+    """[1, H, W] in [0, 1]: how much of each pixel of the photo is a person, in front of it."""
 
 
 def shrink(photo: np.ndarray, box: CropBox, longest: int = LONG_SIDE) -> tuple[np.ndarray, CropBox]:
@@ -29,16 +44,62 @@ def shrink(photo: np.ndarray, box: CropBox, longest: int = LONG_SIDE) -> tuple[n
     return small, CropBox(box.left * factor, box.top * factor, box.side * factor)
 
 
-class FaceFrame:
-    """The square crop, as it was rendered. `region` is where in the frame the head is, rows and columns."""
+def person_matte(picture: np.ndarray) -> np.ndarray:
+    """[H, W] float32 in [0, 1]: how much of each pixel of a picture [H, W, 3] uint8 is a person."""
+    with selfie_segmentation() as segmentation:
+        mask = segmentation.process(np.ascontiguousarray(picture)).segmentation_mask
+    # what is only half a person shows the old background, so that the edge is drawn inwards
+    return np.clip((mask - MATTE[0]) / (MATTE[1] - MATTE[0]), 0, 1).astype(np.float32)
 
-    def __init__(self, size: int):
+
+def photo_matte(photo: np.ndarray, box: CropBox) -> np.ndarray:
+    """`person_matte` of a photo, made of its own and, where the head is, of the crop's, which is finer."""
+    import cv2
+
+    side = max(64, round(box.side))
+    places = [(np.arange(length, dtype=np.float32) + 0.5 - start) * (side / box.side) - 0.5
+              for length, start in ((photo.shape[1], box.left), (photo.shape[0], box.top))]
+    x, y = np.meshgrid(*places)
+    near = cv2.remap(person_matte(cut(photo[None], box, side)[0]), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    share = [np.clip((1 - np.abs((axis + 0.5) * (2 / side) - 1)) / (2 * FEATHER), 0, 1) for axis in (x, y)]
+    share = share[0] * share[1]
+    return near * share + person_matte(photo) * (1 - share)
+
+
+def zoomed(frames: np.ndarray, zoom: Tensor, region: tuple[slice, slice]) -> np.ndarray:
+    """Frames [T, H, W, 3] uint8, each `zoom` [T] times as large (1 or more) about the middle of `region`, which stays where it
+    is, and cut to the same size."""
+    import cv2
+
+    x, y = ((part.start + part.stop) / 2 for part in region[::-1])
+    size = frames.shape[2], frames.shape[1]
+    matrices = [np.array([[z, 0, (x - 0.5) * (1 - z)], [0, z, (y - 0.5) * (1 - z)]]) for z in zoom.tolist()]
+    return np.stack([cv2.warpAffine(frame, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+                     if matrix[0, 0] != 1 else frame for frame, matrix in zip(frames, matrices)])
+
+
+class FaceFrame:
+    """The square crop, as it was rendered. `region` is where in the frame the head is, rows and columns.
+
+    Args:
+        size: pixels.
+        backdrop: what is shown behind the person, of the crop's size; None is what is there.
+    """
+
+    def __init__(self, size: int, backdrop: Optional[Backdrop] = None):
         self.width = self.height = size
         self.region = slice(0, size), slice(0, size)
+        self.backdrop = backdrop
 
     def frames(self, rendering: Rendering) -> np.ndarray:
         """[T, size, size, 3] uint8 of a rendering [1, T]."""
-        return to_bytes(rendering.image[0])
+        image = rendering.image[0]
+        if self.backdrop is not None:
+            # each pixel is as much of the person as the place of the photo that it shows
+            person = self.backdrop.person.expand(len(image), -1, -1, -1)
+            person = F.grid_sample(person, rendering.source[0].permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
+            image = torch.lerp(self.backdrop.picture, image, person)
+        return to_bytes(image)
 
 
 class FullFrame:
@@ -52,18 +113,22 @@ class FullFrame:
         photo: [H, W, 3] uint8.
         box: where the crop was cut out; it may reach beyond the photo.
         device: where frames are put together.
+        backdrop: what is shown behind the person, of the photo's size; None is what is there.
 
     Attributes: `width`, `height`, and `region`, the rows and columns of the frame that change.
     """
 
-    def __init__(self, photo: np.ndarray, box: CropBox, device: torch.device):
+    def __init__(self, photo: np.ndarray, box: CropBox, device: torch.device, backdrop: Optional[Backdrop] = None):
         self.photo, (self.height, self.width) = photo, photo.shape[:2]
-        self.box = box
+        self.box, self.backdrop = box, None
         left, right = max(0, math.floor(box.left)), min(self.width, math.ceil(box.left + box.side))
         top, bottom = max(0, math.floor(box.top)), min(self.height, math.ceil(box.top + box.side))
         self.region = slice(top, bottom), slice(left, right)
-        part = np.ascontiguousarray(photo[self.region])
-        self.part = torch.from_numpy(part).to(device).permute(2, 0, 1)[None].float() / 255
+        self.part = _as_image(photo[self.region]).to(device)[None]
+        if backdrop is not None:
+            whole = torch.lerp(backdrop.picture, _as_image(photo).to(device), backdrop.person)
+            self.photo = to_bytes(whole[None])[0]
+            self.backdrop = backdrop.map(lambda x: x[None, :, self.region[0], self.region[1]])
         x = (torch.arange(left, right, device=device) + 0.5 - box.left) * (2 / box.side) - 1
         y = (torch.arange(top, bottom, device=device) + 0.5 - box.top) * (2 / box.side) - 1
         self.places = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
@@ -85,6 +150,11 @@ class FullFrame:
         added = self._read(rendering.image[0] - rendering.warped[0] * (1 - painted))
         head = moved * (1 - self._read(painted)) + added
         pasted = self.part + self.fade * (head - self.part)
+        if self.backdrop is not None:
+            own = self.backdrop.person
+            there = F.grid_sample(own.expand(len(shift), -1, -1, -1), self.own + shift, padding_mode="border",
+                                  align_corners=False)
+            pasted = torch.lerp(self.backdrop.picture, pasted, own + self.fade * (there - own))
         frames = np.repeat(self.photo[None], len(pasted), 0)
         frames[:, self.region[0], self.region[1]] = to_bytes(pasted)
         return frames
@@ -96,6 +166,11 @@ class FullFrame:
             maps = F.interpolate(maps, (side, side), mode="bilinear", align_corners=False, antialias=True)
         places = self.places.expand(len(maps), -1, -1, -1)
         return F.grid_sample(maps, places, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _as_image(picture: np.ndarray) -> Tensor:
+    """[3, H, W] in [0, 1] of a picture [H, W, 3] uint8."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
 def _centres(count: int, device: torch.device) -> Tensor:

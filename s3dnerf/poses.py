@@ -1,4 +1,4 @@
-"""How the head moves and when the eyes blink, frame by frame: not at all, on its own, or as in a recording."""
+"""How the head moves and how wide the eyes are, frame by frame: not at all, on their own, or as in a recording."""
 from __future__ import annotations
 
 import math
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from s3dnerf.data.tracking import Track
@@ -20,6 +21,8 @@ NECK = 1.2
 """distance from the head frame's origin down to the joint about which a head tilts, head units"""
 LARGE_TURN = 25.0
 """degrees from the photo's pose beyond which the picture suffers"""
+BLINKS = 15.0
+"""a minute, of a head that moves on its own"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,30 @@ def bounce(first: int, count: int, length: int) -> np.ndarray:
     return np.minimum(phase, 2 * length - 2 - phase)
 
 
+def reach(seconds: float) -> int:
+    """Frames to either side that a Gaussian of so many seconds' standard deviation takes in."""
+    return math.ceil(3 * seconds * FPS)
+
+
+def smoothed(sequence: Tensor, seconds: float) -> Tensor:
+    """A sequence [T, *] of frames, averaged under a Gaussian of so many seconds' standard deviation; its ends are repeated,
+    and 0 leaves it as it is."""
+    if seconds == 0:
+        return sequence
+    far = reach(seconds)
+    weights = torch.softmax(-(torch.arange(-far, far + 1, device=sequence.device) / (seconds * FPS)) ** 2 / 2, 0)
+    rows = F.pad(sequence.reshape(len(sequence), -1).T[:, None], (far, far), mode="replicate")
+    return F.conv1d(rows, weights.to(rows)[None, None])[:, 0].T.reshape(sequence.shape)
+
+
+def smoothed_rotations(rotations: Tensor, seconds: float) -> Tensor:
+    """Rotations [T, 3, 3], `smoothed` and put back onto the rotation group."""
+    if seconds == 0:
+        return rotations
+    u, _, vt = torch.linalg.svd(smoothed(rotations, seconds))
+    return u @ vt
+
+
 class StillHead:
     """Neither the head nor the eyes move."""
 
@@ -65,6 +92,46 @@ class StillHead:
     def eyes(self, first: int, count: int, opening: float) -> Tensor:
         """[count] change of the eye opening, in tenths of a head unit, of eyes that are `opening` head units wide."""
         return torch.zeros(count)
+
+
+class FixedEyes:
+    """Eyes that stay as wide as they are.
+
+    Args:
+        share: of what is usual, 0 shut, 1 as usual.
+    """
+
+    def __init__(self, share: float):
+        self.share = share
+
+    def eyes(self, first: int, count: int, opening: float) -> Tensor:
+        """[count] change of the eye opening, in tenths of a head unit, of eyes that are `opening` head units wide."""
+        return torch.full((count,), (self.share - 1) * max(0.0, opening - CLOSED) / 0.1)
+
+
+class Blinks:
+    """Eyes that blink at random times, from one blink to the next between half and one and a half times the mean.
+
+    Args:
+        draw: where the times come from.
+        frames: how many there will be.
+        rate: blinks a minute; 0 for none.
+    """
+
+    lids = (0.10, 0.04, 0.14)
+    """seconds that lids close, are closed and open"""
+
+    def __init__(self, draw: np.random.Generator, frames: int, rate: float = BLINKS):
+        gaps = draw.uniform(0.5, 1.5, math.ceil(frames / FPS * rate / 30) + 2)
+        self.times = np.cumsum(gaps) * 60 / rate if rate else np.full(1, math.inf)
+
+    def eyes(self, first: int, count: int, opening: float) -> Tensor:
+        """[count] change of the eye opening, in tenths of a head unit, of eyes that are `opening` head units wide."""
+        time = np.arange(first, first + count)[:, None] / FPS - self.times
+        closes, closed, opens = self.lids
+        share = np.where(time < 0, 1 + time / closes, 1 - (time - closed) / opens).clip(0, 1).max(1)
+        depth = max(0.0, opening - CLOSED) / 0.1
+        return torch.from_numpy(-depth * share * share * (3 - 2 * share)).float()
 
 
 class NaturalHead:
@@ -82,15 +149,12 @@ class NaturalHead:
     """degrees of pitch, yaw and roll: standard deviation"""
     path = 0.012
     """head units across the image: standard deviation"""
-    blink = (0.10, 0.04, 0.14)
-    """seconds that lids close, are closed and open"""
 
     def __init__(self, seed: int, frames: int):
         draw = np.random.default_rng(seed)
         self.rates = np.exp(draw.uniform(math.log(0.06), math.log(0.45), (5, 6)))
         self.phases = draw.uniform(0, 2 * math.pi, (5, 6))
-        gaps = draw.uniform(2.0, 6.0, int(frames / FPS / 2) + 2)
-        self.blinks = np.cumsum(gaps)
+        self.blinks = Blinks(draw, frames)
 
     def sway(self, first: int, count: int) -> Sway:
         """[count] frames from `first` on."""
@@ -107,22 +171,25 @@ class NaturalHead:
 
     def eyes(self, first: int, count: int, opening: float) -> Tensor:
         """[count] change of the eye opening, in tenths of a head unit, of eyes that are `opening` head units wide."""
-        time = np.arange(first, first + count)[:, None] / FPS - self.blinks
-        closes, closed, opens = self.blink
-        share = np.where(time < 0, 1 + time / closes, 1 - (time - closed) / opens).clip(0, 1).max(1)
-        depth = max(0.0, opening - CLOSED) / 0.1
-        return torch.from_numpy(-depth * share * share * (3 - 2 * share)).float()
+        return self.blinks.eyes(first, count, opening)
 
 
 class RecordedHead:
-    """The head of a tracked recording, from the photo's pose on, played back and forth; its blinks too."""
+    """The head of a tracked recording, from the photo's pose on, played back and forth; its blinks too.
 
-    def __init__(self, track: Track):
+    Args:
+        track: the recording's head.
+        smooth: seconds over which its motion, not its blinks, is `smoothed`.
+    """
+
+    def __init__(self, track: Track, smooth: float = 0.0):
         turn = track.rotations @ track.rotations[0].T
         place = track.translations[:, :2] / track.translations[:, 2:]
         depth = track.translations[:, 2]
         as_tensor = lambda x: torch.from_numpy(np.ascontiguousarray(x)).float()
-        self.path = Sway(as_tensor(turn), as_tensor((place - place[0]) * depth[0]), as_tensor(depth / depth[0]))
+        self.path = Sway(smoothed_rotations(as_tensor(turn), smooth),
+                         smoothed(as_tensor((place - place[0]) * depth[0]), smooth),
+                         smoothed(as_tensor(depth / depth[0]), smooth))
         opening = eye_opening(torch.from_numpy(track.mesh()))
         self.openings = (opening - opening.median()).float() / 0.1
 

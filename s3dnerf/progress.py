@@ -1,9 +1,11 @@
 """How far a long task is: a line that is rewritten on a terminal, plain lines elsewhere; nothing within two seconds."""
 from __future__ import annotations
 
+import os
 import sys
 import time
-from typing import Optional, TextIO
+from contextlib import contextmanager
+from typing import Callable, Iterator, Optional, TextIO
 
 
 class Progress:
@@ -43,3 +45,17 @@ class Progress:
         text = f"{self.task}: {self.done}/{self.total} {self.unit}, {rate:.1f} per second, {left:.0f} s left"
         self.stream.write(f"\r{text:<78}" if self.stream.isatty() else text + "\n")
         self.stream.flush()
+
+
+@contextmanager
+def counting(task: str, total: int, shown: bool = True) -> Iterator[Callable[[], None]]:
+    """What is to be called after each of `total` frames; says how far they are, unless it is not to be `shown`."""
+    if not shown:
+        yield lambda: None
+        return
+    with os.fdopen(os.dup(2), "w") as stream:  # its own, because tracking keeps the libraries' stderr from being seen
+        progress = Progress(task, total, "frames", stream=stream)
+        try:
+            yield progress.advance
+        finally:
+            progress.finish()

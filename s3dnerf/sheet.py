@@ -1,4 +1,4 @@
-"""A contact sheet: the photo and a few frames of the video on one page."""
+"""A contact sheet: the photo, where there is one, and a few frames of the video on one page."""
 from __future__ import annotations
 
 import os
@@ -18,16 +18,16 @@ class ContactSheet:
     """Collects evenly spaced frames as they go by, and keeps only small copies of them.
 
     Args:
-        photo: [H, W, 3] uint8, shown first.
+        photo: [H, W, 3] uint8, shown first; None where there is none.
         frames: how many frames the video has.
         region: rows and columns of the frames that are shown; None shows them whole.
         count: how many of them are shown, in two rows.
     """
 
-    def __init__(self, photo: np.ndarray, frames: int, region: Optional[tuple[slice, slice]] = None, count: int = 12):
+    def __init__(self, photo: Optional[np.ndarray], frames: int, region: Optional[tuple[slice, slice]] = None, count: int = 12):
         self.region = region or (slice(None), slice(None))
         self.wanted = sorted(set(np.linspace(0, frames - 1, count).round().astype(int).tolist()))
-        self.photo, self.cells = _small(photo, 2 * CELL), {}
+        self.photo, self.cells = None if photo is None else _small(photo, 2 * CELL), {}
 
     def add(self, index: int, frame: np.ndarray) -> None:
         """Notes frame [H, W, 3] uint8 number `index`, if it is wanted."""
@@ -42,12 +42,13 @@ class ContactSheet:
         columns = max(1, -(-len(cells) // 2))
         width, height = cells[0][1].size
         row = height + CAPTION + MARGIN
-        left = self.photo.width + 2 * MARGIN
-        tall = max(2 * row, self.photo.height + CAPTION + MARGIN) + MARGIN
+        beside = (self.photo.width + MARGIN, self.photo.height + CAPTION + MARGIN) if self.photo else (0, 0)
+        left, tall = beside[0] + MARGIN, max(2 * row, beside[1]) + MARGIN
         page = Image.new("RGB", (left + columns * (width + MARGIN), tall), "white")
         pen = ImageDraw.Draw(page)
-        page.paste(self.photo, (MARGIN, MARGIN))
-        pen.text((MARGIN, MARGIN + self.photo.height), "photo", fill="black")
+        if self.photo:
+            page.paste(self.photo, (MARGIN, MARGIN))
+            pen.text((MARGIN, MARGIN + self.photo.height), "photo", fill="black")
         for place, (index, cell) in enumerate(cells):
             x, y = left + place % columns * (width + MARGIN), MARGIN + place // columns * row
             page.paste(cell, (x, y))

@@ -110,6 +110,14 @@ CASES = {
     "seed that is no number": lambda d: ({"seed": "x"}, "--seed"),
     "camera": lambda d: ({"camera": "left"}, "two angles"),
     "negative gain": lambda d: ({"mouth-gain": "-1"}, "gain"),
+    "zoom out": lambda d: ({"camera": "0,0,0.5"}, "zoom 0.5"),
+    "eyes": lambda d: ({"eyes": "15/hour"}, "15/min"),
+    "background": lambda d: ({"background": "green"}, "#00ff00"),
+    "text as background": lambda d: ({"background": written(d / "a.jpg", b"dear diary\n" * 50)}, "not an image"),
+    "output over the background": lambda d: ({"background": PHOTO, "sheet": PHOTO}, "same file"),
+    "smooth": lambda d: ({"smooth": "-1"}, "seconds"),
+    "missing path": lambda d: ({"pose": str(d / "nod.json")}, "no camera path"),
+    "no path": lambda d: ({"pose": written(d / "nod.json", b"[1, 2]")}, "keys"),
 }
 
 
@@ -244,6 +252,7 @@ def test_the_default_weights_of_speak_are_the_hubs():
 @pytest.mark.parametrize("words,told", [
     (["speek"], "no verb 'speek'"), (["speak"], "missing --photo"), (["speak", "--foto", "a"], "did you mean --photo?"),
     (["speak", "--photo", "a", "--mouth-gian", "2"], "did you mean --mouth-gain?"),
+    (["speak", "--photo", PHOTO, "--camera", "-15,x"], "found --camera -15,x; expected two angles"),
     (["speak", "--photo"], "--photo"), (["prepare", "--manifest", "a"], "missing --videos, --output"),
     (["prepare", "--manifest", "a", "--videos", "b", "--output", "c", "--lip-sync", "nowhere"], "no weights 'nowhere'"),
     (["prepare", "--manifest", "a", "--videos", "b", "--output", "c", "--lip-sync", "none"], "no manifest a"),

@@ -150,7 +150,7 @@ def test_the_camera_goes_around_the_head(head, photo):
     def tip(camera):
         video = head.speak(photo, babble(0.4), frame="face", pose="still", camera=camera)
         mesh = video.scene.appearance.portrait.mesh[0]
-        nose, bridge = project(mesh[[4, 168]], video.scene.camera)[0]
+        nose, bridge = project(mesh[[4, 168]], video.scene.cameras(0, 1)[0])[0]
         return nose - bridge
 
     here, right, above = tip((0.0, 0.0)), tip((15.0, 0.0)), tip((0.0, 15.0))
@@ -216,7 +216,10 @@ def test_tracked_lips_are_measured_against_their_own_mean(head):
     drive = FaceDrive(head.model, track)
     mesh = torch.from_numpy(track.mesh())
     assert torch.allclose(FaceCode().opening(drive.codes), FaceCode().gap(mesh).float(), atol=1e-5)
-    code = drive.motion(0, 8, torch.ones(8)).code[0]
+    code = drive.motion(0, 8).code[0]
+    wide = drive.motion(0, 8, torch.full((8,), 0.7)).code[0]
+    assert (wide[:, -1] == 0.7).all() and torch.equal(wide[:, :-1], code[:, :-1])
+    assert torch.equal(drive.motion(0, 8).code[0], code)
     torch.testing.assert_close(code[4], code[2])  # back and forth: 0 1 2 3 2 1 0 1
     torch.testing.assert_close(code[5], code[1])
     torch.testing.assert_close(code[:4], FaceCode().driving(mesh, mesh.mean(0)).float())

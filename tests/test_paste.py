@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from s3dnerf.data.tracking import CropBox, cut
-from s3dnerf.paste import FaceFrame, FullFrame, shrink
+from s3dnerf.paste import Backdrop, FaceFrame, FullFrame, shrink, zoomed
 from s3dnerf.types import Rendering
 
 SIZE = 64
@@ -104,3 +104,37 @@ def test_large_photos_are_shrunk_with_their_box():
     assert small.shape == (810, 1080, 3) and (moved.left, moved.top, moved.side) == (54.0, 108.0, 324.0)
     same, kept = shrink(photo(), box)
     assert same.shape == (150, 121, 3) and kept is box
+
+
+def test_another_background_follows_what_a_pixel_shows():
+    """A person who fills the left half and moves by an eighth of the crop: the edge goes along, in either frame."""
+    box, shift = CropBox(30.0, 40.0, 128.0), 0.25
+    picture = np.full((200, 200, 3), (200, 40, 40), np.uint8)
+    colour = torch.tensor([0.0, 0.0, 1.0])[:, None, None]
+    moved = rendering(picture, box, shift=(-shift, 0.0))  # what is shown comes from the left: everything goes right
+    half = lambda size, edge: (torch.arange(size) < edge).float().expand(1, size, size)
+    face = FaceFrame(SIZE, Backdrop(colour.expand(3, SIZE, SIZE), half(SIZE, 32))).frames(moved)[0]
+    assert (face[:, :39] == (200, 40, 40)).all() and (face[:, 41:] == (0, 0, 255)).all()
+    full = FullFrame(picture, box, torch.device("cpu"), Backdrop(colour.expand(3, 200, 200), half(200, 94))).frames(moved)[0]
+    inner = full[50:150, 40:150]
+    assert (inner[:, :69] == (200, 40, 40)).all() and (inner[:, 72:] == (0, 0, 255)).all()  # 94 + 16 - 40
+    assert (full[:30, :94] == (200, 40, 40)).all() and (full[:30, 94:] == (0, 0, 255)).all()  # beside the crop nothing moves
+
+
+def test_a_soft_edge_is_a_blend():
+    picture, box = np.full((150, 121, 3), 100, np.uint8), CropBox(20.0, 30.0, 80.0)
+    backdrop = lambda *size: Backdrop(torch.zeros(3, *size), torch.full((1, *size), 0.25))
+    assert (FaceFrame(SIZE, backdrop(SIZE, SIZE)).frames(rendering(picture, box)) == 25).all()
+    assert (FullFrame(picture, box, torch.device("cpu"), backdrop(150, 121)).frames(rendering(picture, box)) == 25).all()
+
+
+def test_zoom_is_about_the_middle_of_the_region():
+    frames = np.zeros((2, 90, 120, 3), np.uint8)
+    frames[:, 36:44, 56:64] = 255  # a square of 8 whose middle is (60, 40)
+    near = zoomed(frames, torch.tensor([1.0, 3.0]), (slice(20, 60), slice(40, 80)))
+    assert (near[0] == frames[0]).all()
+    y, x = np.nonzero(near[1, ..., 0] > 127)
+    assert (x.min(), x.max(), y.min(), y.max()) == (48, 71, 28, 51)  # 24 wide, about the same middle
+    aside = zoomed(frames, torch.tensor([1.0, 2.0]), (slice(0, 40), slice(0, 80)))[1]
+    y, x = np.nonzero(aside[..., 0] > 127)
+    assert (x.mean() + 0.5, y.mean() + 0.5) == (80, 60)  # about (40, 20)

@@ -1,39 +1,92 @@
 """From a video to a person: the whole way on a recording that is already prepared, and the preparation by itself."""
 import json
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from s3dnerf.data import person_video
+from s3dnerf.data import person_video, recording
 from s3dnerf.data.person import read_person
 from s3dnerf.errors import InputError
 from s3dnerf.inference import TalkingHead
 from s3dnerf.media import VideoWriter, read_frames, read_image
 from s3dnerf.personalize import personalize
+from s3dnerf.systems.person import PersonSystem
 
 ASSETS = Path(__file__).parents[1] / "s3dnerf" / "assets"
 TINY = ["configs/person/tiny.yaml"]
 
 
-def test_the_whole_way_and_taken_up_again(person_shards, tmp_path, capsys):
-    video, output = tmp_path / "me.mp4", tmp_path / "me"
-    video.write_bytes(b"a recording that was prepared before")
-    shutil.copytree(person_shards, output / "shards")
-    personalize(str(video), output, config=TINY, size=64)
-    told = capsys.readouterr().out
-    assert "stage 2 of 2, lips" in told and f"s3dnerf speak --weights {output}" in told
-    figures = json.loads((output / "figures.json").read_text())
+@pytest.fixture(scope="module")
+def whole(person_shards, tmp_path_factory):
+    """The folder of a run; on one thread, so that another one can be compared and processes forked."""
+    threads, folder = torch.get_num_threads(), tmp_path_factory.mktemp("person")
+    torch.set_num_threads(1)
+    (folder / "me.mp4").write_bytes(b"a recording that was prepared before")
+    shutil.copytree(person_shards, folder / "me" / "shards")
+    personalize(str(folder / "me.mp4"), folder / "me", config=TINY, size=64)
+    yield folder / "me"
+    torch.set_num_threads(threads)
+
+
+def test_the_whole_way_and_taken_up_again(whole, tmp_path, capsys):
+    figures = json.loads((whole / "figures.json").read_text())
     assert figures["parameters"] > 10_000 and set(figures["stages"]) == {"head", "lips"}
-    assert len(list(read_frames(output / "held_out.mp4"))) == len(list(read_frames(output / "recording.mp4"))) == 4
-    assert (output / "preview.png").is_file()
-    assert len(TalkingHead.load(output).speak(speech=np.zeros(6400, np.float32))) == 10
-    personalize(str(video), output, config=TINY, size=64)
-    assert "done before" in capsys.readouterr().out
-    video.write_bytes(b"another recording")
+    assert len(list(read_frames(whole / "held_out.mp4"))) == len(list(read_frames(whole / "recording.mp4"))) == 4
+    assert (whole / "preview.png").is_file()
+    assert len(TalkingHead.load(whole).speak(speech=np.zeros(6400, np.float32))) == 10
+    personalize(str(whole.parent / "me.mp4"), whole, config=TINY, size=64)
+    told = capsys.readouterr().out
+    assert "stage 2 of 2, lips: done before" in told and f"s3dnerf speak --weights {whole}" in told
+    other = tmp_path / "me.mp4"
+    other.write_bytes(b"another recording")
     with pytest.raises(InputError, match="another --video"):
-        personalize(str(video), output, config=TINY, size=64)
+        personalize(str(other), whole, config=TINY, size=64)
+
+
+def killed(video, output):
+    """Runs in a process of its own that is killed between two checkpoints of the first stage, without a chance to write."""
+    process = os.fork()
+    if process == 0:
+        before = PersonSystem.training_step
+
+        def training_step(self, batch, index):
+            if self.global_step == 6:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return before(self, batch, index)
+
+        PersonSystem.training_step = training_step
+        try:
+            personalize(str(video), output, config=TINY, size=64)
+        finally:
+            os._exit(1)
+    for _ in range(1200):
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.1)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole, person_shards, tmp_path, capsys):
+    video, run = whole.parent / "me.mp4", tmp_path / "me"
+    shutil.copytree(person_shards, run / "shards")
+    assert killed(video, run) == signal.SIGKILL
+    assert (run / "head" / "last.ckpt").is_file() and not (run / "head" / "done.json").exists()
+    capsys.readouterr()
+    personalize(str(video), run, config=TINY, size=64)
+    assert "goes on from step 4" in capsys.readouterr().out
+    for name in ("head", "lips"):
+        first, second = (torch.load(folder / name / "best.ckpt", weights_only=True) for folder in (whole, run))
+        assert first["global_step"] == second["global_step"] and first["figures"] == pytest.approx(second["figures"], rel=1e-4)
+        for key, value in first["state_dict"].items():
+            torch.testing.assert_close(value, second["state_dict"][key], atol=1e-5, rtol=1e-4)
 
 
 def test_an_unknown_method_lists_what_there_is(tmp_path):
@@ -46,14 +99,18 @@ def test_a_video_becomes_one_long_clip(tmp_path, monkeypatch):
     with VideoWriter(tmp_path / "me.mp4", 512, 512, sound=(0.1 * np.sin(np.arange(24000) / 20)).astype(np.float32)) as video:
         for shift in range(30):
             video.write(np.roll(photo[:512, :512], shift // 5, 1))
-    with pytest.raises(InputError, match="1.2 s without a cut; expected 10 s"):
+    with pytest.raises(InputError, match="lasts 1.2 s; expected 10 s"):
         person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64)
-    monkeypatch.setattr(person_video, "LEAST", 1.0)
+    monkeypatch.setattr(recording, "LEAST", 1.0)
     remarks = person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64)
     assert remarks == ["1 s of speech; a minute or more makes better lips"]
     found = read_person(str(tmp_path / "shards"))
     assert found.frames.shape == (30, 64, 64, 3) and found.sound.shape == (30 * 640,) and found.head.any()
     assert person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64) == []
+    (tmp_path / "shards" / "index.json").unlink()  # as if it had been killed before the end
+    next((tmp_path / "shards").glob("*.tar")).write_bytes(b"half of it")
+    assert person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64) == remarks
+    assert (read_person(str(tmp_path / "shards")).frames == found.frames).all()
 
 
 def test_the_plate_is_what_is_seen_while_the_person_is_away():

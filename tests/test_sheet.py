@@ -33,3 +33,13 @@ def test_only_the_region_is_shown():
     sheet.add(0, frame)
     cell = np.asarray(sheet.cells[0])
     assert cell.shape == (CELL // 2, CELL, 3) and (cell == (200, 100, 50)).all()
+
+
+def test_without_a_photo_there_are_frames_alone():
+    sheet, with_photo = (ContactSheet(photo, 4) for photo in (None, np.full((100, 100, 3), 9, np.uint8)))
+    for index in range(4):
+        for page in (sheet, with_photo):
+            page.add(index, np.full((100, 100, 3), (200, 100, 50), np.uint8))
+    pixels = np.asarray(sheet.image())
+    assert sheet.image().width < with_photo.image().width - 2 * CELL
+    assert (pixels[10:CELL, 10:CELL] == (200, 100, 50)).all()

@@ -5,46 +5,33 @@ import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Callable, Iterator
 
 import numpy as np
 
-from s3dnerf.data.prepare import Job, clip_name, longest_shot, make_clip, refusal, track_slice
+from s3dnerf.data.prepare import Job, clip_name, make_clip
+from s3dnerf.data.recording import read_recording
 from s3dnerf.data.shards import encode_sample, write_people, write_shards, write_whole
-from s3dnerf.data.tracking import FaceTracker
-from s3dnerf.errors import InputError
-from s3dnerf.media import FPS, SAMPLES_PER_FRAME, read_frames, read_sound, video_info
-from s3dnerf.progress import Progress
-
-LEAST, RECOMMENDED = 10.0, 60.0
-"""seconds without a cut that a person's video must have, and should have"""
+from s3dnerf.media import FPS, SAMPLES_PER_FRAME, read_frames
+from s3dnerf.progress import counting
 
 
 def prepare_person(video: str, folder: Path, size: int = 256) -> list[str]:
     """Tracks the person of a video and writes one shard with its longest shot; returns remarks for the user.
 
-    Only small patches of the frames are kept while tracking, and afterwards the crops. Nothing is done where the shard is
-    there already. InputError for a video that cannot be used: no face in some stretch, no sound or a silent one, cuts that
-    leave less than 10 s, a face that is too small or turned away.
+    The crops are kept in memory. Nothing is done where the shard is there already. InputError for a video that cannot be
+    used; see `recording.read_recording`.
     """
     if (folder / "index.json").is_file():
         return []
-    sound = read_sound(video, allow_silence=False)
-    track = FaceTracker().track(_with_progress(video, "tracking"))
-    first, last = longest_shot(track)
-    seconds, whole = (last - first) / FPS, len(track.error) / FPS
-    if seconds < LEAST:
-        raise InputError(f"{Path(video).name} has {seconds:.1f} s without a cut; expected {LEAST:.0f} s or more, better a minute: "
-                         "record one person who speaks to the camera")
-    remarks = [f"found cuts, took the longest shot: {seconds:.0f} of {whole:.0f} s"] if last - first < len(track.error) else []
-    if seconds < RECOMMENDED:
-        remarks.append(f"{seconds:.0f} s of speech; a minute or more makes better lips")
-    track = track_slice(track, first, last)
-    if reason := refusal(track):
-        raise InputError(f"{Path(video).name}: {reason}")
-    sound = np.pad(sound, (0, max(0, last * SAMPLES_PER_FRAME - len(sound))))[first * SAMPLES_PER_FRAME:last * SAMPLES_PER_FRAME]
+    found = read_recording(video)
+    track, first, last, whole, remarks = found.track, found.first, found.last, found.seconds, found.remarks
+    seconds = (last - first) / FPS
+    sound = found.sound[first * SAMPLES_PER_FRAME:last * SAMPLES_PER_FRAME]
     row = {"file": Path(video).name, "person": clip_name(Path(video).name), "source": "person"}
     job = Job(Path(video), row, size, whole, folder)
-    clip = make_clip(job, 0, islice(_with_progress(video, "cropping"), first, last), track, sound)
+    with counting("cropping", last) as advance:
+        clip = make_clip(job, 0, islice(_counted(video, advance), first, last), track, sound)
     clip = replace(clip, background=median_plate(clip.frames, clip.masks[:, 0] | clip.masks[:, 1]))
     write_shards([(clip.key, encode_sample(clip))], folder, "person")
     write_people({row["person"]: (clip.mesh.sum(0, dtype=np.float64), len(clip.mesh))}, folder)
@@ -68,10 +55,7 @@ def median_plate(frames: np.ndarray, person: np.ndarray) -> np.ndarray:
     return np.where(never[..., None] > 0, cv2.resize(filled, (size, size), interpolation=cv2.INTER_LINEAR), plate)
 
 
-def _with_progress(video: str, task: str):
-    """The frames of a video; says how far they are."""
-    progress = Progress(task, max(1, round(video_info(video).seconds * FPS)), "frames")
+def _counted(video: str, advance: Callable[[], None]) -> Iterator[np.ndarray]:
     for frame in read_frames(video):
         yield frame
-        progress.advance()
-    progress.finish()
+        advance()

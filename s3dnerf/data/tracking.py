@@ -91,6 +91,24 @@ class Track:
         return CropBox(float(centre[0] - side / 2), float(centre[1] - side / 2), side)
 
 
+@dataclass(frozen=True)
+class Sightings:
+    """A face that was looked for in T frames of one picture size."""
+
+    landmarks: list[Optional[np.ndarray]]
+    """T times [478, 2] pixels; None where no face was found"""
+    patches: list[Optional[Patch]]
+    """T small pictures of it"""
+    size: tuple[int, int]
+    """height and width of the picture"""
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def __getitem__(self, part: slice) -> "Sightings":
+        return Sightings(self.landmarks[part], self.patches[part], self.size)
+
+
 class FaceTracker:
     """Finds and follows a face with MediaPipe's face mesh, and separates head, torso and background.
 
@@ -104,6 +122,10 @@ class FaceTracker:
 
         InputError if a face is missing for more than 3 frames in a row.
         """
+        return self.fit(self.look(frames))
+
+    def look(self, frames: Iterable[np.ndarray]) -> Sightings:
+        """The largest face in each of frames [H, W, 3] uint8. InputError if there is no frame."""
         found, patches, size = [], [], None
         with FaceDetector(still=False) as detector:
             for frame in frames:
@@ -112,9 +134,13 @@ class FaceTracker:
                 patches.append(None if found[-1] is None else Patch.of(frame, found[-1]))
         if not found:
             raise InputError("the video has no frames; give a video of a face")
-        landmarks = _bridge(found)
+        return Sightings(found, patches, tuple(size))
+
+    def fit(self, seen: Sightings) -> Track:
+        """The head's motion. InputError if a face is missing for more than 3 frames in a row."""
+        landmarks, size = _bridge(seen.landmarks), seen.size
         focal, rotations, translations = fit_pose(landmarks, size)
-        rotations, translations = align_heads(patches, landmarks, intrinsic_matrix(size, focal), rotations, translations)
+        rotations, translations = align_heads(seen.patches, landmarks, intrinsic_matrix(size, focal), rotations, translations)
         rotations, translations = smooth_pose(rotations, translations)
         return _measured(landmarks, rotations, translations, focal, size)
 
