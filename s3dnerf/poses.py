@@ -15,8 +15,8 @@ from s3dnerf.geometry import rigid_inverse, rotation_from_euler
 from s3dnerf.media import FPS
 from s3dnerf.types import Cameras, TensorRecord
 
-CLOSED = 0.02
-"""lid distance of a closed eye, head units"""
+CLOSED = 0.005
+"""lid distance of a closed eye, head units: landmarks of eyes that are shut lie farther apart, their lids do not"""
 NECK = 1.2
 """distance from the head frame's origin down to the joint about which a head tilts, head units"""
 LARGE_TURN = 25.0

@@ -18,7 +18,7 @@ from s3dnerf.inference import TalkingHead
 from s3dnerf.media import read_image
 from s3dnerf.paste import photo_matte
 from s3dnerf.personal import PersonPath, followed_lips
-from s3dnerf.poses import Blinks, FixedEyes, RecordedHead, smoothed
+from s3dnerf.poses import CLOSED, Blinks, FixedEyes, RecordedHead, smoothed
 from s3dnerf.types import Condition
 
 TIME = np.arange(6400) / 16000
@@ -101,7 +101,7 @@ def test_fixed_eyes_change_pixels_around_the_eyes_alone(kind, speaks):
 def test_fixed_eyes_are_the_share_of_what_is_usual(speaks):
     scene = speaks("person", eyes=0.5).scene
     usual = 0.12 + 0.1 * float(scene.model.path_eyes.median())
-    assert usual + 0.1 * float(scene.eyes.eyes(3, 1, usual)) == pytest.approx(0.02 + 0.5 * (usual - 0.02), abs=1e-5)
+    assert usual + 0.1 * float(scene.eyes.eyes(3, 1, usual)) == pytest.approx(CLOSED + 0.5 * (usual - CLOSED), abs=1e-5)
     assert FixedEyes(0.0).eyes(0, 2, 0.12).tolist() == pytest.approx([-1, -1]) and not FixedEyes(0.0).eyes(0, 2, 0.01).any()
 
 

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from s3dnerf.data.tracking import Track
 from s3dnerf.face import EYELIDS, eye_opening, metric_face
 from s3dnerf.geometry import euler_from_rotation, frontal_camera, orbit, project, rotation_from_euler
-from s3dnerf.poses import NaturalHead, RecordedHead, StillHead, bounce, move
+from s3dnerf.poses import CLOSED, NaturalHead, RecordedHead, StillHead, bounce, move
 
 CAMERA = orbit(frontal_camera(256), torch.tensor(0.2), torch.tensor(-0.1))
 
@@ -106,7 +106,7 @@ def test_blinks_come_every_two_to_six_seconds_and_close_the_photos_eyes():
     begins = np.flatnonzero(np.diff(closed.astype(int)) == 1)
     gaps = np.diff(begins) / 25
     assert 20 <= len(begins) <= 60 and gaps.min() > 1.9 and gaps.max() < 6.1
-    assert eyes.min() == pytest.approx(-0.8) and eyes.max() <= 0  # 0.1 head units open, 0.02 when closed
+    assert eyes.min() == pytest.approx(10 * (CLOSED - 0.1)) and eyes.max() <= 0  # 0.1 head units open
     moving = eyes < -0.01
     lengths = [len(run) for run in np.split(moving, np.flatnonzero(np.diff(moving.astype(int))) + 1) if run[0]]
     assert max(lengths) <= 8
