@@ -102,7 +102,8 @@ def test_fixed_eyes_are_the_share_of_what_is_usual(speaks):
     scene = speaks("person", eyes=0.5).scene
     usual = 0.12 + 0.1 * float(scene.model.path_eyes.median())
     assert usual + 0.1 * float(scene.eyes.eyes(3, 1, usual)) == pytest.approx(CLOSED + 0.5 * (usual - CLOSED), abs=1e-5)
-    assert FixedEyes(0.0).eyes(0, 2, 0.12).tolist() == pytest.approx([-1, -1]) and not FixedEyes(0.0).eyes(0, 2, 0.01).any()
+    assert FixedEyes(0.0).eyes(0, 2, 0.12).tolist() == pytest.approx(2 * [10 * (CLOSED - 0.12)])
+    assert not FixedEyes(0.0).eyes(0, 2, CLOSED / 2).any()
 
 
 @pytest.mark.parametrize("rate", [6, 15, 40])

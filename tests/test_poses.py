@@ -77,7 +77,7 @@ def test_a_recordings_blink_is_followed():
     opening = float(eye_opening(torch.from_numpy(metric_face())))
     assert change[5] == pytest.approx(-opening / 0.1, abs=0.12)  # not 0: lids lie at two depths
     assert change[[0, 4, 6, 11]].abs().max() < 0.03
-    assert RecordedHead(dataclasses.replace(recording, landmarks=lids)).eyes(0, 12, 0.04).min() == pytest.approx(-0.2)
+    assert RecordedHead(dataclasses.replace(recording, landmarks=lids)).eyes(0, 12, 0.04).min() == pytest.approx(10 * (CLOSED - 0.04))
 
 
 def test_natural_motion_starts_at_the_photo_and_is_small_and_smooth():
@@ -102,7 +102,7 @@ def test_natural_motion_depends_on_seed_and_frame_number_only():
 
 def test_blinks_come_every_two_to_six_seconds_and_close_the_photos_eyes():
     eyes = NaturalHead(0, 25 * 120).eyes(0, 25 * 120, 0.1).numpy()
-    closed = eyes < -0.7
+    closed = eyes < -0.85
     begins = np.flatnonzero(np.diff(closed.astype(int)) == 1)
     gaps = np.diff(begins) / 25
     assert 20 <= len(begins) <= 60 and gaps.min() > 1.9 and gaps.max() < 6.1
@@ -110,4 +110,4 @@ def test_blinks_come_every_two_to_six_seconds_and_close_the_photos_eyes():
     moving = eyes < -0.01
     lengths = [len(run) for run in np.split(moving, np.flatnonzero(np.diff(moving.astype(int))) + 1) if run[0]]
     assert max(lengths) <= 8
-    assert not NaturalHead(0, 250).eyes(0, 250, 0.01).any()  # eyes that are closed stay so
+    assert not NaturalHead(0, 250).eyes(0, 250, CLOSED / 2).any()  # eyes that are closed stay so
