@@ -5,7 +5,7 @@ from s3dnerf.networks.torso import PseudoTorso
 
 
 def test_the_paper_s_sizes():
-    torso = PseudoTorso(16, 2, 16, 2048)
+    torso = PseudoTorso(16, 2, 16, 2048, appearance=8, deform_waves=10, pose_waves=4, colour_by_pose=True)
     count = lambda *parts: sum(p.numel() for part in parts for p in part.parameters())
     assert count(torso.grid) == 1_111_040
     assert count(torso.deform, torso.deform_pose) == 10_880 and count(torso.colour, torso.colour_pose) == 5_504
@@ -20,7 +20,7 @@ def test_a_picture_that_moves_with_the_pose_is_learned_for_poses_between_too():
         pose = torch.zeros(8, 6)
         pose[:, 0] = torch.rand(8) - 0.5
         places, owner = torch.rand(800, 2) * 2 - 1, torch.arange(800) % 8
-        opacity, colour, _ = torso(places, pose, torch.zeros(8, 8), owner)
+        opacity, colour, _ = torso(places, pose, torch.zeros(8, 0), owner)
         loss = ((opacity - edge(places, pose[owner])) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -31,7 +31,7 @@ def test_a_picture_that_moves_with_the_pose_is_learned_for_poses_between_too():
     def height(angle):
         pose = torch.tensor([[angle, 0, 0, 0, 0, 0.0]])
         with torch.no_grad():
-            return rows[torso(places, pose, torch.zeros(1, 8), torch.zeros(101, dtype=torch.long))[0][:, 0] > 0.5].min()
+            return rows[torso(places, pose, torch.zeros(1, 0), torch.zeros(101, dtype=torch.long))[0][:, 0] > 0.5].min()
 
     moved = torch.stack([height(angle) for angle in (-0.4, -0.2, 0.0, 0.2, 0.4)])
     truth = 0.2 + 0.4 * torch.tensor([-0.4, -0.2, 0.0, 0.2, 0.4])
