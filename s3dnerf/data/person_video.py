@@ -23,12 +23,14 @@ LEAST, RECOMMENDED = 10.0, 60.0
 """seconds without a cut that a person's video must have, and should have"""
 
 
-def prepare_person(video: str, folder: Path, size: int = 256, expert: Optional[Callable[[], Matcher]] = None) -> list[str]:
+def prepare_person(video: str, folder: Path, size: int = 256,
+                   expert: Optional[Callable[[], Matcher]] = None) -> list[str]:
     """Tracks the person of a video and writes one shard with its longest shot; returns remarks for the user.
 
     Only small patches of the frames are kept while tracking, and afterwards the crops. Nothing is done where the shard is
-    there already. `expert` makes what tells how far the sound is off; it is then brought into step. InputError for a video that cannot be used: no face in some stretch, no sound or a silent one, cuts that
-    leave less than 10 s, a face that is too small or turned away.
+    there already. `expert` makes what tells how far the sound is off; it is then brought into step. InputError for a video
+    that cannot be used: no face in some stretch, no sound or a silent one, cuts that leave less than 10 s, a face that is
+    too small or turned away.
     """
     if (folder / "index.json").is_file():
         return []
@@ -51,8 +53,7 @@ def prepare_person(video: str, folder: Path, size: int = 256, expert: Optional[C
                      cut_sound(sound, first, last - first))
     if expert is not None:
         offset = sound_offset(clip, track, expert())
-        if offset:
-            remarks.append(f"the sound is {abs(offset)} of {FPS} frames per second {'late' if offset > 0 else 'early'}; moved")
+        remarks += [f"the sound is {abs(offset) / FPS:.2f} s {'late' if offset > 0 else 'early'}; moved"] if offset else []
         clip = replace(clip, speech=cut_sound(sound, first + offset, last - first), info=clip.info | {"sync_offset": offset})
     clip = replace(clip, background=median_plate(clip.frames, clip.masks[:, 0] | clip.masks[:, 1]))
     write_shards([(clip.key, encode_sample(clip))], folder, "person")
@@ -66,8 +67,8 @@ def sound_offset(clip: TrackedClip, track: Track, match: Matcher) -> int:
     box = track.crop_box()
     landmarks = (track.landmarks - (box.left, box.top)) * (len(clip.frames[0]) / box.side)
     parts = [slice(first, first + TOGETHER) for first in range(0, len(clip.frames), TOGETHER)]
-    profiles = [sync_profile(clip.frames[part], landmarks[part], clip.speech[part.start * SAMPLES_PER_FRAME:part.stop * SAMPLES_PER_FRAME],
-                             match) for part in parts if len(clip.frames[part]) > 2 * FARTHEST]
+    profiles = [sync_profile(clip.frames[part], landmarks[part], cut_sound(clip.speech, part.start, len(clip.frames[part])), match)
+                for part in parts if len(clip.frames[part]) > 2 * FARTHEST]
     return sum(profiles, SyncProfile()).estimate().offset
 
 

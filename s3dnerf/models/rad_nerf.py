@@ -60,8 +60,9 @@ class RADNeRF(nn.Module):
     """
 
     def __init__(self, image_size: int = 256, features: str = "tokens", readout: str = "linear", code_size: int = 12,
-                 speech_width: int = 64, dropout: float = 0.2, token_channels: int = 48, field: Optional[dict] = None, torso: Optional[dict] = {},
-                 resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1, mouth_gain: Optional[float] = None):
+                 speech_width: int = 64, dropout: float = 0.2, token_channels: int = 48, field: Optional[dict] = None,
+                 torso: Optional[dict] = {}, resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1,
+                 mouth_gain: Optional[float] = None):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if features not in ("tokens", "mel"):
@@ -141,8 +142,8 @@ class RADNeRF(nn.Module):
 
     @torch.no_grad()
     def match_spread(self, heard: Tensor, lips: Tensor) -> None:
-        """Sets the gain that counts where the arguments leave it open, so that the opening has the spread over frames that it has in the
-        tracked lips [T, 12] of features [T, C, W]. The opening is linear in the code, so that is a quotient."""
+        """Sets the gain that counts where the arguments leave it open: the opening that is heard in features [T, C, W] then has
+        the spread of the tracked lips' [T, 12]. It is linear in the code, so the gain is a quotient."""
         if self.by_lips:
             codes = smooth(self.hear(heard, torch.arange(len(heard), device=heard.device)), self.smoothing)
             self.gain.copy_(self.opening(lips).std() / self.opening(codes).std().clamp_min(1e-6))

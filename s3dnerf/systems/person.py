@@ -153,8 +153,8 @@ class PersonSystem(ModelSystem):
         seen = (mask < SURE).float()
         ramp = (self.global_step + 1) / max(1, self.trainer.max_steps) if self.objective.dynamic_ramp else 1.0
         error = (image - goal) ** 2
-        terms = {"colour": error.mean(), "opacity": (head.opacity * (1 - mask)).mean(), "entropy": entropy(head.opacity, self.objective.entropy_log),
-                 "dynamic": ramp * (head.ambient * still).mean()}
+        terms = {"colour": error.mean(), "opacity": (head.opacity * (1 - mask)).mean(),
+                 "entropy": entropy(head.opacity, self.objective.entropy_log), "dynamic": ramp * (head.ambient * still).mean()}
         if self.model.torso is not None:
             terms["torso"] = weighted((below - goal) ** 2, seen)
             terms["opacity"] = terms["opacity"] + (torso * (1 - chest) * seen).mean()

@@ -111,6 +111,24 @@ def test_speech_codes_follow_the_sound_frame_by_frame(model, video):
     assert torch.allclose(model.speech_codes(video.sound, 2.0), 2 * codes, atol=1e-5)
 
 
+def test_heard_lips_open_as_far_as_tracked_ones(new_person, video):
+    found, (lips, _) = new_person(), new_person().lip_codes(video.mesh)
+    heard = found.listen(video.mel)
+    found.match_spread(heard, lips)
+    opening = found.opening(found.speech_codes(video.sound))
+    assert found.mouth_gain != 1 and opening.std().item() == pytest.approx(found.opening(lips).std().item(), rel=0.02)
+    fixed = new_person(mouth_gain=1.7)
+    fixed.match_spread(heard, lips)
+    assert fixed.mouth_gain == 1.7
+
+
+def test_speech_is_heard_as_tokens_and_as_it_sounds(model, video):
+    heard = model.listen(video.mel)
+    tokens = model.listener(video.mel)[0].transpose(1, 2)
+    assert heard.shape == (40, 128, 8) and torch.allclose(heard[:, :48], tokens, atol=1e-5)
+    assert torch.allclose(heard[:, 48:].mean(-1), video.mel.mean(-1), atol=1e-4)
+
+
 def test_a_code_without_a_meaning_is_the_paper_s_way(new_person, video):
     found = new_person(code_size=64, features="mel", readout="convolution")
     assert not found.by_lips and found.listener is None and found.speech_codes(video.sound).shape == (40, 64)

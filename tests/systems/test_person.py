@@ -12,6 +12,7 @@ from s3dnerf.data.person import PersonDataModule
 from s3dnerf.models.hub import load_model
 from s3dnerf.models.rad_nerf import RADNeRF
 from s3dnerf.systems.person import PersonObjective, PersonSystem, entropy
+from s3dnerf.types import PackedColours
 
 TINY = ["--config", "configs/person/rad_nerf.yaml", "--config", "configs/person/tiny.yaml"]
 
@@ -65,6 +66,18 @@ def test_every_weight_counts(new_person, data, change):
         torch.manual_seed(0)
         values.append(system(new_person, data, objective).training_step(batches(data)[1], 0).item())
     assert values[0] != values[1]
+
+
+def test_opacity_is_asked_for_within_the_masks_alone(new_person, data):
+    batch, found = batches(data)[1], system(new_person, data)
+    rays, mask = batch.pixels.shape[0] * batch.pixels.shape[1], batch.head.flatten(0, 1)
+    full, none = torch.ones(rays, 1), torch.zeros(rays, 1)
+    head = lambda opacity: PackedColours(none.expand(-1, 3), opacity, none, none)
+    term = lambda opacity, torso: found.picture_terms(batch, head(opacity), torso, none.expand(-1, 3))["opacity"]
+    outside = (1 - mask).mean()
+    assert term(none, none) == 0 and term(mask, none) < outside / 2 and torch.isclose(term(full, none), outside)
+    beside = ((1 - batch.torso.flatten(0, 1)) * (mask < 0.05)).mean()
+    assert torch.isclose(term(none, full), beside) and 0.05 < beside < 0.95
 
 
 def test_tracked_lips_or_speech_say_what_is_seen(new_person, data):
