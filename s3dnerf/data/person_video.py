@@ -67,9 +67,12 @@ def sound_offset(clip: TrackedClip, track: Track, match: Matcher) -> int:
     box = track.crop_box()
     landmarks = (track.landmarks - (box.left, box.top)) * (len(clip.frames[0]) / box.side)
     parts = [slice(first, first + TOGETHER) for first in range(0, len(clip.frames), TOGETHER)]
-    profiles = [sync_profile(clip.frames[part], landmarks[part], cut_sound(clip.speech, part.start, len(clip.frames[part])), match)
-                for part in parts if len(clip.frames[part]) > 2 * FARTHEST]
-    return sum(profiles, SyncProfile()).estimate().offset
+    profile = SyncProfile()
+    for part in parts:
+        frames = clip.frames[part]
+        if len(frames) > 2 * FARTHEST:
+            profile += sync_profile(frames, landmarks[part], cut_sound(clip.speech, part.start, len(frames)), match)
+    return profile.estimate().offset
 
 
 def median_plate(frames: np.ndarray, person: np.ndarray) -> np.ndarray:

@@ -142,8 +142,8 @@ class RADNeRF(nn.Module):
 
     @torch.no_grad()
     def match_spread(self, heard: Tensor, lips: Tensor) -> None:
-        """Sets the gain that counts where the arguments leave it open: the opening that is heard in features [T, C, W] then has
-        the spread of the tracked lips' [T, 12]. It is linear in the code, so the gain is a quotient."""
+        """Sets the gain that counts where the arguments leave it open: the opening heard in features [T, C, W] then has the
+        spread of the tracked lips' [T, 12]. It is linear in the code, so the gain is a quotient."""
         if self.by_lips:
             codes = smooth(self.hear(heard, torch.arange(len(heard), device=heard.device)), self.smoothing)
             self.gain.copy_(self.opening(lips).std() / self.opening(codes).std().clamp_min(1e-6))

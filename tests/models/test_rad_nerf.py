@@ -53,6 +53,14 @@ def test_speech_changes_the_lower_face_and_nothing_else(model, video):
     assert torch.equal(quiet.torso, loud.torso)
 
 
+def test_the_audio_coordinate_follows_speech_at_the_lips_alone(model, video):
+    points = video.mesh.mean(0)[[13, 14, 0, 17, 10, 151, 159, 386]]  # lips, forehead, lids
+    codes = model.lip_codes(video.mesh)[0][::4]
+    sizes = torch.stack([model.field.density(points, model._in_box(points), code[None], torch.zeros(1, 1),
+                                             torch.zeros(8, dtype=torch.long))[2][:, 0] for code in codes])
+    assert sizes.std(0)[:4].min() > 0.01 and sizes[:, 4:].max() == 0
+
+
 def test_eyes_change_pixels_near_the_eyes_only(model, video):
     wide, shut = (render(model, video, eyes=torch.full((2, 1), value)) for value in (1.0, -3.0))
     change = (wide.image - shut.image).abs().amax(1)

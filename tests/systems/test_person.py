@@ -9,7 +9,7 @@ import torch
 
 from s3dnerf.cli import lightning, main
 from s3dnerf.data.person import PersonDataModule
-from s3dnerf.models.hub import load_model
+from s3dnerf.models.hub import load_model, save_model
 from s3dnerf.models.rad_nerf import RADNeRF
 from s3dnerf.systems.person import PersonObjective, PersonSystem, entropy
 from s3dnerf.types import PackedColours
@@ -66,6 +66,26 @@ def test_every_weight_counts(new_person, data, change):
         torch.manual_seed(0)
         values.append(system(new_person, data, objective).training_step(batches(data)[1], 0).item())
     assert values[0] != values[1]
+
+
+@pytest.mark.parametrize("change", [{"features": 1.0}, {"lips": 3.0}])
+def test_a_patch_is_judged_as_a_picture(new_person, data, change):
+    values = []
+    for objective in ({}, change):
+        torch.manual_seed(0)
+        values.append(system(new_person, data, objective).training_step(batches(data)[0], 0).item())
+    assert values[1] > values[0]
+
+
+def test_a_later_stage_begins_with_the_weights_of_the_one_before(new_person, data, tmp_path):
+    model = new_person()
+    with torch.no_grad():
+        model.background.add_(0.1)
+        model.gain.fill_(1.3)
+    save_model(model, tmp_path)
+    found = system(lambda: new_person(), data, init_from={"": str(tmp_path)})
+    state = found.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 def test_opacity_is_asked_for_within_the_masks_alone(new_person, data):
