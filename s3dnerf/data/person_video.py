@@ -5,38 +5,61 @@ import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Optional
 
 import numpy as np
 
 from s3dnerf.data.prepare import Job, clip_name, make_clip
 from s3dnerf.data.recording import read_recording
-from s3dnerf.data.shards import encode_sample, write_people, write_shards, write_whole
-from s3dnerf.media import FPS, SAMPLES_PER_FRAME, read_frames
+from s3dnerf.data.shards import TrackedClip, encode_sample, write_people, write_shards, write_whole
+from s3dnerf.data.sync import FARTHEST, Matcher, SyncProfile, cut_sound, sync_profile
+from s3dnerf.data.tracking import Track
+from s3dnerf.media import FPS, read_frames
 from s3dnerf.progress import counting
 
+TOGETHER = 250
+"""frames that are looked at at once to bring the sound into step"""
 
-def prepare_person(video: str, folder: Path, size: int = 256) -> list[str]:
+
+def prepare_person(video: str, folder: Path, size: int = 256,
+                   expert: Optional[Callable[[], Matcher]] = None) -> list[str]:
     """Tracks the person of a video and writes one shard with its longest shot; returns remarks for the user.
 
-    The crops are kept in memory. Nothing is done where the shard is there already. InputError for a video that cannot be
-    used; see `recording.read_recording`.
+    The crops are kept in memory. Nothing is done where the shard is there already. `expert` makes what tells how far the
+    sound is off; it is then brought into step. InputError for a video that cannot be used; see `recording.read_recording`.
     """
     if (folder / "index.json").is_file():
         return []
     found = read_recording(video)
-    track, first, last, whole, remarks = found.track, found.first, found.last, found.seconds, found.remarks
-    seconds = (last - first) / FPS
-    sound = found.sound[first * SAMPLES_PER_FRAME:last * SAMPLES_PER_FRAME]
+    track, sound, first, count = found.track, found.sound, found.first, found.last - found.first
+    remarks = list(found.remarks)
     row = {"file": Path(video).name, "person": clip_name(Path(video).name), "source": "person"}
-    job = Job(Path(video), row, size, whole, folder)
-    with counting("cropping", last) as advance:
-        clip = make_clip(job, 0, islice(_counted(video, advance), first, last), track, sound)
+    job = Job(Path(video), row, size, found.seconds, folder)
+    with counting("cropping", found.last) as advance:
+        frames = islice(_counted(video, advance), first, found.last)
+        clip = make_clip(job, 0, frames, track, cut_sound(sound, first, count))
+    if expert is not None:
+        offset = sound_offset(clip, track, expert())
+        remarks += [f"the sound is {abs(offset) / FPS:.2f} s {'late' if offset > 0 else 'early'}; moved"] if offset else []
+        clip = replace(clip, speech=cut_sound(sound, first + offset, count), info=clip.info | {"sync_offset": offset})
     clip = replace(clip, background=median_plate(clip.frames, clip.masks[:, 0] | clip.masks[:, 1]))
     write_shards([(clip.key, encode_sample(clip))], folder, "person")
     write_people({row["person"]: (clip.mesh.sum(0, dtype=np.float64), len(clip.mesh))}, folder)
-    write_whole(folder / "index.json", json.dumps({"clips": 1, "people": 1, "seconds": round(seconds, 2)}).encode())
+    write_whole(folder / "index.json", json.dumps({"clips": 1, "people": 1, "seconds": round(count / FPS, 2)}).encode())
     return remarks
+
+
+def sound_offset(clip: TrackedClip, track: Track, match: Matcher) -> int:
+    """Frames by which the sound of a clip is late, early if negative; 0 if that is not sure."""
+    box = track.crop_box()
+    landmarks = (track.landmarks - (box.left, box.top)) * (len(clip.frames[0]) / box.side)
+    parts = [slice(first, first + TOGETHER) for first in range(0, len(clip.frames), TOGETHER)]
+    profile = SyncProfile()
+    for part in parts:
+        frames = clip.frames[part]
+        if len(frames) > 2 * FARTHEST:
+            profile += sync_profile(frames, landmarks[part], cut_sound(clip.speech, part.start, len(frames)), match)
+    return profile.estimate().offset
 
 
 def median_plate(frames: np.ndarray, person: np.ndarray) -> np.ndarray:

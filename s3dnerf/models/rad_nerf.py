@@ -42,7 +42,7 @@ class RADNeRF(nn.Module):
     Args:
         image_size: side of the square frames, pixels.
         features: what the speech attention sees: "tokens" of the one-shot model's speech encoder, which has heard many
-            people and stays as it is, or "mel".
+            people and stays as it is, with the mel bands beside them, or "mel" alone.
         readout: how the speech attention reads a frame's window: "linear" (a lip code from tokens, found in closed form) or
             "convolution", as in the paper.
         code_size: numbers of the speech code.
@@ -55,12 +55,14 @@ class RADNeRF(nn.Module):
         step: length of a step along a ray, head units.
         samples: most occupied steps per ray.
         smoothing: frames that the speech code is averaged over when it is not learned from, odd.
-        mouth_gain: factor on the lip code regressed from speech.
+        mouth_gain: factor on the lip code regressed from speech; None is the one at which lips open as far as tracked ones
+            do in what is learned from (`match_spread`): what is regressed is always too timid.
     """
 
     def __init__(self, image_size: int = 256, features: str = "tokens", readout: str = "linear", code_size: int = 12,
-                 speech_width: int = 64, dropout: float = 0.2, token_channels: int = 48, field: Optional[dict] = None, torso: Optional[dict] = {},
-                 resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1, mouth_gain: float = 1.0):
+                 speech_width: int = 64, dropout: float = 0.2, token_channels: int = 48, field: Optional[dict] = None,
+                 torso: Optional[dict] = {}, resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1,
+                 mouth_gain: Optional[float] = None):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         if features not in ("tokens", "mel"):
@@ -69,21 +71,22 @@ class RADNeRF(nn.Module):
             raise ValueError(f"found readout={readout!r}; expected linear, of a code of {FaceCode.size - 1} numbers, or "
                              "convolution")
         self.arguments = self_arguments
-        self.image_size, self.smoothing, self.mouth_gain = image_size, smoothing, mouth_gain
+        self.image_size, self.smoothing = image_size, smoothing
         self.face_code = FaceCode()
         self.listener = None
         if features == "tokens":
             self.listener = SpeechEncoder(MelFeatures.channels, token_channels=token_channels).requires_grad_(False)
-        heard = (token_channels, TOKENS) if self.listener else (MelFeatures.channels, MelFeatures.window)
+        heard = (token_channels + MelFeatures.channels, TOKENS) if self.listener else (MelFeatures.channels, MelFeatures.window)
         self.attention = SpeechAttention(heard[0], code_size, speech_width, dropout, normalise=True,
                                          linear=heard[1] if readout == "linear" else None)
         self.field = DecomposedField(code_size=code_size, **(field or {}))
         self.torso = None if torso is None else PseudoTorso(**torso)
         self.grid = OccupancyGrid(LOW, HIGH, resolution)
         self.renderer = PackedRenderer(step, samples)
-        wanted = (field or {}).get("appearance", 4), (torso or {}).get("appearance", 8)
+        wanted = (field or {}).get("appearance", 4), (torso or {}).get("appearance", 0)
         self.head_codes, self.torso_codes = (nn.Parameter(torch.zeros(FRAMES, size)) for size in wanted)
         self.register_buffer("seen", torch.zeros(()))  # a float, because averaging weights truncates whole numbers
+        self.register_buffer("gain", torch.ones(()))
         self.register_buffer("background", torch.zeros(3, image_size, image_size))
         self.register_buffer("path", torch.eye(4).repeat(PATH, 1, 1))
         self.register_buffer("path_eyes", torch.zeros(PATH))
@@ -110,7 +113,7 @@ class RADNeRF(nn.Module):
         self.listener.eval()
         tokens = torch.cat([self.listener(part)[0].transpose(1, 2) for part in mel.split(TOGETHER)])
         self.listener.train(training)
-        return tokens
+        return torch.cat([tokens, F.adaptive_avg_pool1d(mel, TOKENS)], 1)
 
     def hear(self, heard: Tensor, frames: Tensor) -> Tensor:
         """Speech codes [N, K] of the frames [N] of a recording whose features are `heard` [T, C, W]."""
@@ -127,6 +130,24 @@ class RADNeRF(nn.Module):
         codes = torch.cat([self.hear(heard, part) for part in torch.arange(count, device=device).split(TOGETHER)])
         return smooth(codes, self.smoothing) * ((self.mouth_gain if gain is None else gain) if self.by_lips else 1.0)
 
+    @property
+    def mouth_gain(self) -> float:
+        """Factor on the lip code that is heard."""
+        given = self.arguments["mouth_gain"]
+        return float(self.gain) if given is None else given
+
+    def opening(self, code: Tensor) -> Tensor:
+        """[*] how far apart the inner lips of lip codes [*, 12] are, head units, against the mean face's."""
+        return self.face_code.opening(F.pad(code, (0, 1)))
+
+    @torch.no_grad()
+    def match_spread(self, heard: Tensor, lips: Tensor) -> None:
+        """Sets the gain that counts where the arguments leave it open: the opening heard in features [T, C, W] then has the
+        spread of the tracked lips' [T, 12]. It is linear in the code, so the gain is a quotient."""
+        if self.by_lips:
+            codes = smooth(self.hear(heard, torch.arange(len(heard), device=heard.device)), self.smoothing)
+            self.gain.copy_(self.opening(lips).std() / self.opening(codes).std().clamp_min(1e-6))
+
     def lip_codes(self, mesh: Tensor) -> tuple[Tensor, Tensor]:
         """Lip codes [T, 12] and eye openings [T, 1] of the tracked landmarks [T, 478, 3] of one recording."""
         return self.face_code.driving(mesh, mesh.mean(0))[:, :-1], self.face_code.absolute(mesh)[:, -1:]
@@ -142,6 +163,8 @@ class RADNeRF(nn.Module):
         self.path.copy_(video.cameras.camera_to_world[places])
         self.path_eyes.copy_(self.lip_codes(video.mesh)[1][places, 0])
         self.intrinsics.copy_(video.cameras.intrinsics[0])
+        if self.torso is not None:
+            self.torso.adopt(self.head_pose(video.cameras[:learned]))
         some = torch.linspace(0, learned - 1, min(learned, 40)).long()
         centres = self.grid.centres()
         ball = ((centres - centres.new_tensor(CENTRE)) / centres.new_tensor(RADII)).norm(dim=-1) < 1
