@@ -20,7 +20,7 @@ from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter,
                            read_frames, read_image, read_sound, video_info)
 from s3dnerf.models.hub import DEFAULT, load_model
 from s3dnerf.models.one_shot import S3DNeRF
-from s3dnerf.models.rad_nerf import RADNeRF
+from s3dnerf.models.person import Person
 from s3dnerf.paste import FaceFrame, FullFrame, shrink, to_bytes
 from s3dnerf.personal import PersonPath, PersonScene, followed_lips, read_background
 from s3dnerf.poses import LARGE_TURN, NaturalHead, RecordedHead, StillHead, move
@@ -163,7 +163,7 @@ class TalkingHead:
     >>> TalkingHead.load("runs/me").speak(speech="hello.wav").save("out.mp4")  # doctest: +SKIP
     """
 
-    def __init__(self, model: Union[S3DNeRF, RADNeRF], name: str = "", device: Union[str, torch.device] = "cpu"):
+    def __init__(self, model: Union[S3DNeRF, Person], name: str = "", device: Union[str, torch.device] = "cpu"):
         self.model, self.name, self.device = model.to(device).eval(), name, torch.device(device)
 
     @classmethod
@@ -202,7 +202,7 @@ class TalkingHead:
         Raises:
             InputError: for a photo, sound, recording or option that cannot be used.
         """
-        learned = isinstance(self.model, RADNeRF)
+        learned = isinstance(self.model, Person)
         _check_options(speech, drive, frame, mouth_gain, seed, camera)
         _check_person(learned, photo, eyes, background)
         statistics = Statistics(self.name, self.device, seed)
