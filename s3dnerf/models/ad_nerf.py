@@ -135,7 +135,7 @@ def head_rays(rays: Rays) -> Rays:
     start, along = (rays.origins - centre) / radii, rays.directions / radii
     square, product = (along ** 2).sum(-1, keepdim=True), (start * along).sum(-1, keepdim=True)
     inside = product ** 2 - square * ((start ** 2).sum(-1, keepdim=True) - 1)
-    half = inside.clamp_min(0).sqrt() / square
+    half = inside.clamp_min(0).sqrt()
     near, far = (-product - half) / square, (-product + half) / square
     back = (BACK - rays.origins[:, 2:]) / rays.directions[:, 2:].clamp_min(1e-3)
     return Rays(rays.origins, rays.directions, near, torch.minimum(far, back).clamp_min(near))

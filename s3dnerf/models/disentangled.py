@@ -127,7 +127,7 @@ class DisentangledHead(Person):
         """See `Person`. Expression codes begin where the lip module puts the tracked lips."""
         super().adopt(video, learned)
         if self.by_lips:
-            codes = self.lip_module(self.lip_codes(video.mesh[:min(learned, FRAMES)])[0])
+            codes = self.lip_module(self.lip_codes(video.mesh)[0][:min(learned, FRAMES)])
             self.expressions[:len(codes)] = codes
 
     # codes -------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from s3dnerf.types import TensorRecord
 
 GREY = (0.299, 0.587, 0.114)
 """share of red, green and blue in how bright a colour is"""
+PALETTE = 64
+"""fixed changes that there are"""
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,16 @@ class Variation(TensorRecord):
     def drawn(cls, count: int, draw: Optional[torch.Generator] = None) -> "Variation":
         """`count` changes at random."""
         even = lambda *size: 2 * torch.rand(*size, generator=draw) - 1
-        return cls(torch.exp(0.5 * even(count)), 0.4 * even(count, 2), 0.6 * even(count), torch.exp(0.5 * even(count)))
+        return cls(torch.exp(0.5 * even(count)), 0.4 * even(count, 2), 1.2 * even(count), torch.exp(0.7 * even(count)))
 
     @classmethod
     def palette(cls, albedo: Tensor, illumination: Tensor) -> "Variation":
-        """The fixed changes of numbers [N]: 0 is none; each number above is always the same one."""
-        most = int(max(albedo.max(), illumination.max())) + 1
-        known = cls.drawn(most, torch.Generator().manual_seed(7))
-        none = cls.none(most)
-        rows = lambda name, number: torch.where(
-            (number == 0).view(-1, *[1] * (getattr(none, name).ndim - 1)), getattr(none, name)[number], getattr(known, name)[number])
-        light, skin = illumination.cpu(), albedo.cpu()
-        return cls(rows("gain", light), rows("slope", light), rows("hue", skin), rows("saturation", skin)).to(albedo.device)
+        """The fixed changes of numbers [N] below 64: 0 is none; each number above is always the same one."""
+        known, none = cls.drawn(PALETTE, torch.Generator().manual_seed(7)), cls.none(PALETTE)
+        known = cls(*(torch.cat([getattr(none, name)[:1], getattr(known, name)[1:]])
+                      for name in ("gain", "slope", "hue", "saturation")))
+        light, skin = known[illumination.cpu()], known[albedo.cpu()]
+        return cls(light.gain, light.slope, skin.hue, skin.saturation).to(albedo.device)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] under the change, in [0, 1]: colours first, light on top."""

@@ -93,7 +93,7 @@ class CodeExtractorSystem(PersonSystem):
     def drawn(self, frame: Tensor) -> Scenes:
         """Scenes of frames [N], their other factors at random."""
         even = lambda *size: 2 * torch.rand(len(frame), *size) - 1
-        return Scenes(frame.cpu(), 0.15 * even(2), 0.08 * even(3), Variation.drawn(len(frame)))
+        return Scenes(frame.cpu(), 0.2 * even(2), 0.08 * even(3), Variation.drawn(len(frame)))
 
     def partner(self, scenes: Scenes, factor: str, among: Tensor) -> Scenes:
         """Scenes that share one factor with others, and nothing else."""

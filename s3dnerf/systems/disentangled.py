@@ -121,6 +121,10 @@ class DisentangledSystem(PersonSystem):
         """[2] numbers of an albedo and of an illumination at random, 0 among them."""
         return torch.randint(1 + self.model.variants, (2,))
 
+    def drawn_changes(self) -> Tensor:
+        """[3] whether expression, albedo and illumination are exchanged."""
+        return torch.rand(3) < 0.5
+
     def codes(self, frame: Tensor, variant: Tensor) -> HeadCodes:
         """Codes of recorded frames [F] under a variant [2]: expressions as learned, or as the lip module has them of tracked
         lips or of speech."""
@@ -170,7 +174,7 @@ class DisentangledSystem(PersonSystem):
         read off them what it reads off the pictures where each code is from."""
         count = len(batch.frame) // 2
         own = goal.image[:count] * goal.head[:count]
-        variant, changes = self.drawn_variant().to(self.device), torch.rand(3) < 0.5
+        variant, changes = self.drawn_variant().to(self.device), self.drawn_changes()
         frame = torch.randint(self.learned, (count,), device=self.device)
         other, mask = self.recorded(frame)
         albedo, light = (number.expand(count) for number in variant)
