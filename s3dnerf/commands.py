@@ -151,8 +151,8 @@ def train(train: str, val: str, output: str, config: Optional[List[str]] = None,
     Curriculum(plan, train, val, output, config or (), gate).run(stages)
 
 
-def personalize(video: str, output: str, method: Literal["rad-nerf"] = "rad-nerf", config: Optional[List[str]] = None,
-                size: int = 256) -> None:
+def personalize(video: str, output: str, method: Literal["rad-nerf", "ad-nerf", "disentangled"] = "rad-nerf",
+                config: Optional[List[str]] = None, size: int = 256) -> None:
     """Learns one person from a video of them: weights with which `speak` needs no photo.
 
     One to five minutes of one person who speaks to the camera, with sound. The last eleventh is held out; training ends by

@@ -19,7 +19,7 @@ from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter,
                            read_frames, read_image, read_sound, video_info)
 from s3dnerf.models.hub import DEFAULT, load_model
 from s3dnerf.models.one_shot import S3DNeRF
-from s3dnerf.models.rad_nerf import RADNeRF
+from s3dnerf.models.person import Person
 from s3dnerf.paste import Backdrop, FaceFrame, FullFrame, person_matte, photo_matte, shrink, zoomed
 from s3dnerf.personal import PersonPath, PersonScene, followed_lips
 from s3dnerf.poses import LARGE_TURN, Blinks, FixedEyes, NaturalHead, RecordedHead, StillHead, move, smoothed
@@ -166,7 +166,7 @@ class TalkingHead:
     >>> TalkingHead.load("runs/me").speak(speech="hello.wav").save("out.mp4")  # doctest: +SKIP
     """
 
-    def __init__(self, model: Union[S3DNeRF, RADNeRF], name: str = "", device: Union[str, torch.device] = "cpu"):
+    def __init__(self, model: Union[S3DNeRF, Person], name: str = "", device: Union[str, torch.device] = "cpu"):
         self.model, self.name, self.device = model.to(device).eval(), name, torch.device(device)
 
     @classmethod
@@ -211,7 +211,7 @@ class TalkingHead:
         Raises:
             InputError: for a photo, sound, recording or option that cannot be used.
         """
-        learned = isinstance(self.model, RADNeRF)
+        learned = isinstance(self.model, Person)
         controls = Controls(frame, pose, drive, mouth_gain, camera, eyes, background, smooth, seed)
         self._check_mode(learned, photo, controls)
         if speech is None and drive is None:

@@ -153,3 +153,18 @@ def above_brows(pixels: Tensor, rendering: Rendering, window: Window) -> Tensor:
     height, width = rendering.motion.shape[-2:]
     y = (torch.arange(height, device=pixels.device) + 0.5) * (window.height / height)
     return (y[:, None] < pixels[..., 9, 1][..., None, None]).float().expand(*pixels.shape[:2], height, width)[:, :, None]
+
+
+def info_nce(found: Tensor, right: Tensor, wrong: Tensor, temperature: float = 0.5) -> Tensor:
+    """Contrastive loss of vectors [N, K] against one right vector each, [N, K], and M wrong ones, [N, M, K]: the negative
+    logarithm of the softmax of cosines over `temperature` (van den Oord et al. 2018), mean over N."""
+    cosines = torch.cat([F.cosine_similarity(found, right, dim=-1)[:, None],
+                         F.cosine_similarity(found[:, None], wrong, dim=-1)], 1)
+    return -torch.log_softmax(cosines / temperature, 1)[:, 0].mean()
+
+
+def velocity_error(made: Tensor, real: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean squared error of how pictures [P, 2, C, H, W] of two frames in a row change from the first to the second;
+    weights [P, 1, H, W]."""
+    change = lambda frames: frames[:, 1] - frames[:, 0]
+    return weighted((change(made) - change(real)) ** 2, weights)

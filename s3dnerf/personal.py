@@ -11,7 +11,7 @@ from torch import Tensor
 from s3dnerf.camera_path import CameraPath
 from s3dnerf.data.tracking import Track
 from s3dnerf.geometry import rigid_inverse
-from s3dnerf.models.rad_nerf import RADNeRF
+from s3dnerf.models.person import Person
 from s3dnerf.paste import to_bytes, zoomed
 from s3dnerf.poses import Blinks, FixedEyes, bounce, smoothed, smoothed_rotations
 from s3dnerf.types import Cameras, Condition
@@ -27,17 +27,17 @@ class PersonPath:
     """[P] eye opening, as in `types.Condition`"""
 
     @classmethod
-    def natural(cls, model: RADNeRF) -> "PersonPath":
+    def natural(cls, model: Person) -> "PersonPath":
         """The head motion and the blinks of the recording that the model was learned from."""
         return cls(Cameras(model.path, model.intrinsics.expand(len(model.path), 3, 3)), model.path_eyes)
 
     @classmethod
-    def still(cls, model: RADNeRF) -> "PersonPath":
+    def still(cls, model: Person) -> "PersonPath":
         """Neither the head nor the eyes move."""
         return cls(Cameras(model.path[:1], model.intrinsics[None]), model.path_eyes.median()[None])
 
     @classmethod
-    def recorded(cls, model: RADNeRF, track: Track) -> "PersonPath":
+    def recorded(cls, model: Person, track: Track) -> "PersonPath":
         """The head motion and the blinks of a tracked recording, brought to the model's own focal length and frame."""
         size = model.image_size
         seen, own = track.cameras(track.crop_box(), size), model.intrinsics.cpu()
@@ -64,7 +64,7 @@ class PersonPath:
         return self.cameras.map(lambda x: x.cpu()[shown]), self.eyes.cpu()[shown]
 
 
-def followed_lips(model: RADNeRF, track: Track, count: int, gain: Optional[float] = None, smooth: float = 0.0) -> Tensor:
+def followed_lips(model: Person, track: Track, count: int, gain: Optional[float] = None, smooth: float = 0.0) -> Tensor:
     """[count, 12] lip codes of a tracked recording, played back and forth, `smoothed` over so many seconds."""
     codes = smoothed(model.lip_codes(torch.from_numpy(track.mesh()).to(model.path.device))[0], smooth)
     return codes[torch.from_numpy(bounce(0, count, len(codes)))] * (1.0 if gain is None else gain)
@@ -83,7 +83,7 @@ class PersonScene:
         background: [3, S, S] what is behind the person; None is what was recorded there.
     """
 
-    def __init__(self, model: RADNeRF, code: Tensor, path: PersonPath, statistics, camera: CameraPath,
+    def __init__(self, model: Person, code: Tensor, path: PersonPath, statistics, camera: CameraPath,
                  eyes: Union[FixedEyes, Blinks, None] = None, background: Optional[Tensor] = None):
         self.model, self.code, self.path, self.statistics, self.eyes = model, code, path, statistics, eyes
         self.background, self.camera = background, camera

@@ -104,3 +104,69 @@ def new_person(person_video):
         return model.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def new_ad_nerf(person_video):
+    """Makes an AD-NeRF of 64 pixels who has learned nothing but what is taken over from `person_video`."""
+    from s3dnerf.data.person import learned_frames
+    from s3dnerf.models.ad_nerf import ADNeRF
+
+    def make(**options):
+        torch.manual_seed(0)
+        field = {"width": 16, "depth": 3, "octaves": 3, "view_octaves": 1, "colour_width": 8, "colour_depth": 1}
+        settings = {"speech_width": 16, "coarse_samples": 6, "fine_samples": 6, "torso_samples": (4, 4), "pose_octaves": 1} | options
+        model = ADNeRF(image_size=64, head=field, torso=field, **settings)
+        model.adopt(person_video, learned_frames(len(person_video.frames)))
+        with torch.no_grad():  # as if something had been learned
+            for part in (model.head, model.torso):
+                for layer in (*part.layers, *part.colour, part.out):
+                    layer.weight.mul_(2)
+            model.head.density.bias += 1
+            if model.attention.linear:
+                model.attention.readout.normal_(std=0.1)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def new_disentangled(person_video):
+    """Makes a disentangled head of 64 pixels who has learned nothing but what is taken over from `person_video`."""
+    from s3dnerf.data.person import learned_frames
+    from s3dnerf.models.disentangled import DisentangledHead
+
+    def make(**options):
+        torch.manual_seed(0)
+        sizes = {"identity_size": 4, "expression_size": 8, "albedo_size": 4, "illumination_size": 4, "variants": 2}
+        parts = {"field": {"width": 16, "depth": 2, "octaves": 3, "colour_width": 16}, "feature_channels": 16,
+                 "renderer_widths": (16, 8, 8), "torso": {"levels": 3, "channels": 2, "finest": 32, "entries": 2048},
+                 "extractor": {"channels": (8, 8, 8), "size": 4, "resolution": 32}}
+        settings = {"speech_width": 16, "resolution": 16, "coarse_samples": 4, "fine_samples": 4} | sizes | parts | options
+        model = DisentangledHead(image_size=64, **settings)
+        model.adopt(person_video, learned_frames(len(person_video.frames)))
+        with torch.no_grad():  # as if something had been learned
+            model.field.density.bias += 1
+            model.late.weight.mul_(3)
+            if model.attention.linear:
+                model.attention.readout.normal_(std=0.1)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def in_training(monkeypatch):
+    """Sets a system up as its trainer would, on a data module; what it logs is in `noted`."""
+    from types import SimpleNamespace
+
+    def enter(system, data):
+        trainer = SimpleNamespace(datamodule=data, max_steps=10, global_step=0)
+        for name, value in (("trainer", trainer), ("global_step", 0)):
+            monkeypatch.setattr(type(system), name, value, raising=False)
+        system.setup("fit")
+        system.noted = {}
+        system.log_terms = lambda stage, terms, size: system.noted.update(terms)
+        return system.train()
+
+    return enter

@@ -1,13 +1,14 @@
 """Loss terms: zero at the truth, larger elsewhere, in the right place."""
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from s3dnerf.face import LIPS, metric_face
 from s3dnerf.geometry import frontal_camera, pixel_grid, project
-from s3dnerf.losses import (Objective, at_landmarks, crop, edge_error, landmark_pixels, lip_weights, reduced, rendering_terms,
-                            weighted)
+from s3dnerf.losses import (Objective, at_landmarks, crop, edge_error, info_nce, landmark_pixels, lip_weights, reduced,
+                            rendering_terms, velocity_error, weighted)
 from s3dnerf.types import Cameras, Clip, Portrait, Rendering, Window
 
 SIZE, SMALL = 64, 16
@@ -111,3 +112,24 @@ def test_landmark_pixels_move_with_the_window(clip):
     window = Window(torch.tensor([10.0]), torch.tensor([6.0]), 32, 32)
     shifted = landmark_pixels(clip.mesh, clip.cameras, window)
     assert torch.allclose(project(clip.mesh, clip.cameras)[0] - shifted, torch.tensor([10.0, 6.0]).expand_as(shifted), atol=1e-4)
+
+
+def test_info_nce_has_its_closed_form():
+    """One right answer at cosine 1 and ten wrong ones at 0, temperature 0.5: log(1 + 10 exp(-2)); lengths do not count."""
+    found, wrong = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 0.2]]).expand(1, 10, 2)
+    value = math.log(1 + 10 * math.exp(-2))
+    assert info_nce(found, torch.tensor([[0.5, 0.0]]), wrong).item() == pytest.approx(value, abs=1e-6)
+    assert info_nce(found, torch.tensor([[-1.0, 0.0]]), wrong).item() == pytest.approx(math.log(1 + 10 * math.exp(2)), abs=1e-5)
+    assert info_nce(found, found, wrong, 1.0).item() == pytest.approx(math.log(1 + 10 * math.exp(-1)), abs=1e-6)
+
+
+def test_velocity_compares_changes_and_not_pictures():
+    real = torch.rand(1, 2, 3, 4, 4)
+    weights = torch.ones(1, 1, 4, 4)
+    assert velocity_error(real + 0.3, real, weights).item() == pytest.approx(0, abs=1e-12)
+    made = real.clone()
+    made[:, 1] += 0.2
+    assert velocity_error(made, real, weights).item() == pytest.approx(0.04, abs=1e-6)
+    weights[..., :2] = 0
+    made[..., 2:] = real[..., 2:]
+    assert velocity_error(made, real, weights).item() == pytest.approx(0, abs=1e-12)

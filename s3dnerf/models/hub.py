@@ -17,14 +17,17 @@ import yaml
 from torch import nn
 
 from s3dnerf.errors import CheckpointError
+from s3dnerf.models.ad_nerf import ADNeRF
+from s3dnerf.models.disentangled import DisentangledHead
 from s3dnerf.models.one_shot import S3DNeRF
+from s3dnerf.models.person import Person
 from s3dnerf.models.rad_nerf import RADNeRF
 from s3dnerf.networks.lip_sync import LipSyncDiscriminator
 
 DEFAULT = "one-shot-256"
-TALKING = ("S3DNeRF", "RADNeRF")
+TALKING = ("S3DNeRF", "RADNeRF", "ADNeRF", "DisentangledHead")
 """Classes that speak; the others judge."""
-CLASSES = {"S3DNeRF": S3DNeRF, "RADNeRF": RADNeRF, "LipSyncDiscriminator": LipSyncDiscriminator}
+CLASSES = {kind.__name__: kind for kind in (S3DNeRF, RADNeRF, ADNeRF, DisentangledHead, LipSyncDiscriminator)}
 
 
 def weights_folder() -> Path:
@@ -53,7 +56,7 @@ def find_weights(weights: Union[str, Path], name: str = "model", config: str = "
                           f"{name}.safetensors and {config}.yaml, or a training checkpoint (.ckpt)")
 
 
-def load_model(weights: Union[str, Path] = DEFAULT, device: Union[str, torch.device] = "cpu") -> Union[S3DNeRF, RADNeRF]:
+def load_model(weights: Union[str, Path] = DEFAULT, device: Union[str, torch.device] = "cpu") -> Union[S3DNeRF, Person]:
     """A talking head in eval mode, from a name, a folder or a training checkpoint; CheckpointError if it does not load."""
     path = find_weights(weights)
     if path.is_file():

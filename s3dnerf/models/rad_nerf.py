@@ -8,13 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3dnerf.face import FaceCode
-from s3dnerf.geometry import euler_from_rotation, pixel_directions, pixel_grid, project, rigid_inverse
-from s3dnerf.media import frame_count
+from s3dnerf.geometry import pixel_directions, pixel_grid, project
+from s3dnerf.models.person import FRAMES, Person
 from s3dnerf.networks.decomposed_field import DecomposedField
-from s3dnerf.networks.speech import TOKENS, SpeechEncoder
-from s3dnerf.networks.speech_attention import SpeechAttention, neighbours, smooth
-from s3dnerf.networks.speech_features import MelFeatures
 from s3dnerf.networks.torso import PseudoTorso
 from s3dnerf.rendering.occupancy import OccupancyGrid, PackedRenderer
 from s3dnerf.types import Cameras, Condition, PackedColours, PersonRendering, PersonVideo, PointSamples, Rays
@@ -25,19 +21,10 @@ CENTRE, RADII = (0.0, -0.28, 0.15), (1.2, 1.5, 1.25)
 """An ellipsoid beyond which nothing of the head is, head frame; it stops above the shoulders."""
 CLEAR = 0.15
 """Head units before the tracked face where nothing is."""
-PATH = 250
-"""frames of the recording's own head motion that go with the weights"""
-TOGETHER = 256
-"""frames that are listened to at once"""
-FRAMES = 10_000
-"""appearance codes; frames beyond share them"""
 
 
-class RADNeRF(nn.Module):
-    """One person's talking head.
-
-    Speech becomes a code of 12 numbers, the lip code of `face.FaceCode`, so that tracked lips can drive the same head and
-    teach it; with `code_size` other than 12 it is a code without a meaning, as in the paper.
+class RADNeRF(Person):
+    """One person's talking head; see `Person`.
 
     Args:
         image_size: side of the square frames, pixels.
@@ -64,105 +51,21 @@ class RADNeRF(nn.Module):
                  torso: Optional[dict] = {}, resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1,
                  mouth_gain: Optional[float] = None):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__()
-        if features not in ("tokens", "mel"):
-            raise ValueError(f"found features={features!r}; expected tokens or mel")
-        if readout not in ("linear", "convolution") or (readout == "linear" and code_size != FaceCode.size - 1):
-            raise ValueError(f"found readout={readout!r}; expected linear, of a code of {FaceCode.size - 1} numbers, or "
-                             "convolution")
+        super().__init__(image_size, features, readout, code_size, speech_width, dropout, token_channels, smoothing, mouth_gain)
         self.arguments = self_arguments
-        self.image_size, self.smoothing = image_size, smoothing
-        self.face_code = FaceCode()
-        self.listener = None
-        if features == "tokens":
-            self.listener = SpeechEncoder(MelFeatures.channels, token_channels=token_channels).requires_grad_(False)
-        heard = (token_channels + MelFeatures.channels, TOKENS) if self.listener else (MelFeatures.channels, MelFeatures.window)
-        self.attention = SpeechAttention(heard[0], code_size, speech_width, dropout, normalise=True,
-                                         linear=heard[1] if readout == "linear" else None)
         self.field = DecomposedField(code_size=code_size, **(field or {}))
         self.torso = None if torso is None else PseudoTorso(**torso)
         self.grid = OccupancyGrid(LOW, HIGH, resolution)
         self.renderer = PackedRenderer(step, samples)
         wanted = (field or {}).get("appearance", 4), (torso or {}).get("appearance", 0)
         self.head_codes, self.torso_codes = (nn.Parameter(torch.zeros(FRAMES, size)) for size in wanted)
-        self.register_buffer("seen", torch.zeros(()))  # a float, because averaging weights truncates whole numbers
-        self.register_buffer("gain", torch.ones(()))
-        self.register_buffer("background", torch.zeros(3, image_size, image_size))
-        self.register_buffer("path", torch.eye(4).repeat(PATH, 1, 1))
-        self.register_buffer("path_eyes", torch.zeros(PATH))
-        self.register_buffer("intrinsics", torch.eye(3))
-
-    @property
-    def features(self) -> MelFeatures:
-        """Where the windows of speech come from."""
-        return MelFeatures()
-
-    @property
-    def by_lips(self) -> bool:
-        """Whether the speech code is a lip code, which tracked lips have too."""
-        return self.arguments["code_size"] == FaceCode.size - 1
-
-    # speech ------------------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def listen(self, mel: Tensor) -> Tensor:
-        """Features [T, C, W] of the mel windows [T, 80, 40] of frames."""
-        if self.listener is None:
-            return mel
-        training = self.listener.training
-        self.listener.eval()
-        tokens = torch.cat([self.listener(part)[0].transpose(1, 2) for part in mel.split(TOGETHER)])
-        self.listener.train(training)
-        return torch.cat([tokens, F.adaptive_avg_pool1d(mel, TOKENS)], 1)
-
-    def hear(self, heard: Tensor, frames: Tensor) -> Tensor:
-        """Speech codes [N, K] of the frames [N] of a recording whose features are `heard` [T, C, W]."""
-        return self.attention(neighbours(heard, frames))
-
-    @torch.no_grad()
-    def speech_codes(self, sound: Tensor, gain: Optional[float] = None) -> Tensor:
-        """Speech codes [T, K] of all frames of a recording [N] at 16 kHz, smoothed and, where they are lip codes, amplified by
-        `gain` (None: the model's own)."""
-        device, count = self.background.device, frame_count(len(sound))
-        sequence = self.features.sequence(sound)
-        heard = torch.cat([self.listen(self.features.windows(sequence, first, min(TOGETHER, count - first)).to(device))
-                           for first in range(0, count, TOGETHER)])
-        codes = torch.cat([self.hear(heard, part) for part in torch.arange(count, device=device).split(TOGETHER)])
-        return smooth(codes, self.smoothing) * ((self.mouth_gain if gain is None else gain) if self.by_lips else 1.0)
-
-    @property
-    def mouth_gain(self) -> float:
-        """Factor on the lip code that is heard."""
-        given = self.arguments["mouth_gain"]
-        return float(self.gain) if given is None else given
-
-    def opening(self, code: Tensor) -> Tensor:
-        """[*] how far apart the inner lips of lip codes [*, 12] are, head units, against the mean face's."""
-        return self.face_code.opening(F.pad(code, (0, 1)))
-
-    @torch.no_grad()
-    def match_spread(self, heard: Tensor, lips: Tensor) -> None:
-        """Sets the gain that counts where the arguments leave it open: the opening heard in features [T, C, W] then has the
-        spread of the tracked lips' [T, 12]. It is linear in the code, so the gain is a quotient."""
-        if self.by_lips:
-            codes = smooth(self.hear(heard, torch.arange(len(heard), device=heard.device)), self.smoothing)
-            self.gain.copy_(self.opening(lips).std() / self.opening(codes).std().clamp_min(1e-6))
-
-    def lip_codes(self, mesh: Tensor) -> tuple[Tensor, Tensor]:
-        """Lip codes [T, 12] and eye openings [T, 1] of the tracked landmarks [T, 478, 3] of one recording."""
-        return self.face_code.driving(mesh, mesh.mean(0))[:, :-1], self.face_code.absolute(mesh)[:, -1:]
 
     # the person --------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def adopt(self, video: PersonVideo, learned: int) -> None:
         """Takes over what a recording shows without learning: background, camera, head motion, where the head may be."""
-        self.background.copy_(video.background.permute(2, 0, 1) / 255)
-        self.seen.fill_(min(learned, FRAMES))
-        places = torch.arange(PATH) if learned >= PATH else torch.arange(PATH) % learned
-        self.path.copy_(video.cameras.camera_to_world[places])
-        self.path_eyes.copy_(self.lip_codes(video.mesh)[1][places, 0])
-        self.intrinsics.copy_(video.cameras.intrinsics[0])
+        super().adopt(video, learned)
         if self.torso is not None:
             self.torso.adopt(self.head_pose(video.cameras[:learned]))
         some = torch.linspace(0, learned - 1, min(learned, 40)).long()
@@ -195,11 +98,6 @@ class RADNeRF(nn.Module):
     def _in_box(self, points: Tensor) -> Tensor:
         return (points - self.grid.low) / (self.grid.high - self.grid.low)
 
-    def _appearance(self, codes: Tensor, frame: Tensor) -> Tensor:
-        """Appearance codes [F, A]; the mean of all that were seen for frame -1."""
-        mean = codes[:max(1, int(self.seen))].mean(0)
-        return torch.where(frame[:, None] < 0, mean, codes[frame.clamp_min(0) % FRAMES])
-
     # pictures ----------------------------------------------------------------------------------------------------------
 
     def look(self, cameras: Cameras, condition: Condition, pixels: Tensor) -> tuple[PackedColours, Tensor, Tensor]:
@@ -216,14 +114,6 @@ class RADNeRF(nn.Module):
         opacity, colour, _ = self.torso(places, self.head_pose(cameras), self._appearance(self.torso_codes, condition.frame),
                                         owner)
         return head, opacity, colour
-
-    def head_pose(self, cameras: Cameras) -> Tensor:
-        """[F, 6] the head's angles and place as cameras [F] see it, from the first recorded pose on."""
-        head, first = rigid_inverse(cameras.camera_to_world), rigid_inverse(self.path[:1])
-        angles = lambda pose: torch.stack(euler_from_rotation(pose[:, :3, :3]), -1)
-        unit = lambda pose: pose[:, :2, 3] / pose[:, 2:3, 3] * first[:, 2:3, 3]
-        shift = torch.cat([unit(head) - unit(first), torch.log(head[:, 2:3, 3] / first[:, 2:3, 3])], -1)
-        return torch.cat([angles(head) - angles(first), shift], -1)
 
     @torch.no_grad()
     def render(self, cameras: Cameras, condition: Condition, background: Optional[Tensor] = None) -> PersonRendering:

@@ -1,12 +1,12 @@
 """Coarse-to-fine volume rendering of any field."""
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor, nn
 
-from s3dnerf.rendering.compositing import composite
+from s3dnerf.rendering.compositing import composite, ended
 from s3dnerf.rendering.sampling import importance_distances, merge_samples, stratified_samples
 from s3dnerf.types import FieldSamples, RayColours, Rays
 
@@ -30,21 +30,26 @@ class CoarseToFineRenderer(nn.Module):
         super().__init__()
         self.coarse_samples, self.fine_samples, self.importance = coarse_samples, fine_samples, importance
 
-    def forward(self, rays: Rays, field: Field) -> tuple[RayColours, RayColours]:
-        """(coarse, fine) colours of rays [*, R]; `field` is called once per look."""
+    def forward(self, rays: Rays, field: Field, behind: Optional[Tensor] = None) -> tuple[RayColours, RayColours]:
+        """(coarse, fine) colours of rays [*, R]; `field` is called once per look. With `behind` [*, R, C] the last sample of
+        each ray is what is there; see `compositing.ended`."""
+        end = (lambda samples, found: found) if behind is None else (lambda samples, found: ended(samples, found, behind))
         samples = stratified_samples(rays, self.coarse_samples, self.training)
         found = field(points_on(rays, samples.middles))
-        coarse = composite(samples, found)
+        coarse = composite(samples, end(samples, found))
         if not self.fine_samples:
             return coarse, coarse
         if self.importance:
-            distances = importance_distances(samples, coarse.weights, self.fine_samples, self.training)
+            weights = coarse.weights
+            if behind is not None:  # nobody looks for what is known
+                weights = torch.cat([weights[..., :-1, :], torch.zeros_like(weights[..., -1:, :])], -2)
+            distances = importance_distances(samples, weights, self.fine_samples, self.training)
         else:
             even = stratified_samples(rays, self.fine_samples, self.training)
             distances = even.middles if self.training else even.starts  # their middles may be the first look's own
         more = field(points_on(rays, distances))
         merged, order = merge_samples(samples, distances)
-        return coarse, composite(merged, reorder(found, more, order))
+        return coarse, composite(merged, end(merged, reorder(found, more, order)))
 
 
 def points_on(rays: Rays, distances: Tensor) -> Tensor:

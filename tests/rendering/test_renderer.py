@@ -93,3 +93,20 @@ def test_an_even_second_look_falls_between_the_points_of_the_first():
     _, fine = render(CoarseToFineRenderer(8, 8, importance=False), Ball())
     steps = fine.samples.middles.diff(dim=-2)
     assert torch.allclose(steps, steps.mean(-2, keepdim=True).expand_as(steps), rtol=1e-3)
+
+
+def test_both_looks_end_in_what_is_behind():
+    """Through empty space it is seen exactly, behind a ball not at all, and nobody looks for it."""
+    rays, behind = cast_rays(frontal_camera(24), 24, 24), torch.rand(24 * 24, 3)
+    for density in (0.0, 200.0):
+        coarse, fine = CoarseToFineRenderer(8, 12).eval()(rays, Ball(density=density), behind)
+        plain, _ = CoarseToFineRenderer(8, 12).eval()(rays, Ball(density=density))
+        away = plain.opacity[:, 0] == 0
+        assert torch.equal(coarse.features[away], behind[away])
+        empty = (fine.weights[:, :-1] == 0).all(1)[:, 0]
+        assert torch.equal(fine.features[empty], behind[empty]) and torch.allclose(fine.weights.sum(-2), torch.ones(24 * 24, 1))
+    hidden = plain.opacity[:, 0] > 0.999
+    assert hidden.any() and torch.allclose(coarse.features[hidden], plain.features[hidden], atol=1e-3)
+    end = fine.samples.ends[:, -1:]
+    late = ((end - fine.samples.middles) < 0.1 * (end - fine.samples.starts[:, :1])).float().sum(1)
+    assert late[empty].mean() < 4  # of 20 samples
