@@ -49,7 +49,8 @@ class RADNeRF(Person):
                  speech_width: int = 64, dropout: float = 0.2, token_channels: int = 48, field: Optional[dict] = None, torso: Optional[dict] = {},
                  resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1, mouth_gain: float = 1.0):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__(image_size, features, readout, code_size, speech_width, dropout, token_channels, smoothing, mouth_gain)
+        super().__init__(image_size, features, readout, code_size, speech_width, dropout, token_channels, smoothing,
+                         mouth_gain)
         self.arguments = self_arguments
         self.field = DecomposedField(code_size=code_size, **(field or {}))
         self.torso = None if torso is None else PseudoTorso(**torso)
