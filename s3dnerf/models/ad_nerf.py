@@ -91,7 +91,9 @@ class ADNeRF(Person):
         """The torso there, over what is `behind` [N, 3] it, always seen by the recording's first camera."""
         first = Cameras(self.path[:1], self.intrinsics[None])
         rays = torso_rays(single_rays(first[torch.zeros_like(owner)], pixels), self.path[0])
-        told = torch.cat([condition.code, encode_waves(self.head_pose(cameras), self.pose_octaves)], -1)[owner]
+        with torch.autocast(pixels.device.type, enabled=False):
+            pose = self.head_pose(cameras)
+        told = torch.cat([condition.code, encode_waves(pose, self.pose_octaves)], -1)[owner]
 
         def field(points: Tensor) -> FieldSamples:
             size = points.shape[:2]
@@ -129,8 +131,10 @@ class ADNeRF(Person):
 
 
 def single_rays(cameras: Cameras, pixels: Tensor) -> Rays:
-    """Rays [N] through pixels [N, 2] of cameras [N]."""
-    return pixel_rays(cameras, pixels[:, None])[:, 0]
+    """Rays [N] through pixels [N, 2] of cameras [N], in single precision whatever the nets reckon in: half of it would move
+    the head by pixels."""
+    with torch.autocast(pixels.device.type, enabled=False):
+        return pixel_rays(cameras, pixels[:, None])[:, 0]
 
 
 def head_rays(rays: Rays) -> Rays:

@@ -102,3 +102,10 @@ def test_frames_are_rendered_by_themselves_and_a_bundle_gives_the_person_back(mo
     save_model(model, tmp_path)
     both, alone = render(model, person_video), render(load_model(tmp_path), person_video, (9,))
     assert torch.allclose(both.image[1:], alone.image, atol=1e-6)
+
+
+def test_rays_are_as_exact_in_half_precision(person_video):
+    cameras, pixels, owner = all_pixels(person_video, 20)
+    exact = single_rays(cameras[owner], pixels).directions
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(single_rays(cameras[owner], pixels).directions, exact)
