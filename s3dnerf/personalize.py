@@ -3,19 +3,20 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Optional, Sequence
 
 import numpy as np
 import torch
 
-from s3dnerf.commands import write_json
+from s3dnerf.commands import lip_matcher, write_json
 from s3dnerf.curriculum import Curriculum, say, told
 from s3dnerf.data.person import learned_frames, read_person
 from s3dnerf.data.person_video import prepare_person
 from s3dnerf.errors import InputError
 from s3dnerf.media import SAMPLES_PER_FRAME, VideoWriter, check_file
-from s3dnerf.models.hub import load_model, save_model
+from s3dnerf.models.hub import DEFAULT, load_model, save_model
 from s3dnerf.paste import to_bytes
 from s3dnerf.sheet import compare
 from s3dnerf.types import Condition
@@ -52,7 +53,7 @@ def personalize(video: str, output: Path, method: str = "rad-nerf", config: Sequ
     begin = time.perf_counter()
     _same_video(video, output)
     shards = output / "shards"
-    for remark in prepare_person(video, shards, size):
+    for remark in prepare_person(video, shards, size, partial(lip_matcher, DEFAULT)):
         say(f"note: {remark}")
     prepared = time.perf_counter() - begin
     curriculum = PersonCurriculum(f"{plans}/{METHODS[method]}", str(shards), str(shards), str(output), config)

@@ -349,6 +349,8 @@ class PixelBatch(TensorRecord):
     """[F, R, 3] what is behind the person there."""
     head: Tensor
     """[F, R, 1] in [0, 1]: head mask."""
+    torso: Tensor
+    """[F, R, 1] in [0, 1]: torso mask."""
     free: Tensor
     """[F, R, 1] in [0, 1]: at and around the head, where nothing but the background can be behind it."""
     still: Tensor

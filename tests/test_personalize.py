@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from s3dnerf.data import person_video
 from s3dnerf.data.person import read_person
 from s3dnerf.errors import InputError
 from s3dnerf.inference import TalkingHead
-from s3dnerf.media import VideoWriter, read_frames, read_image
+from s3dnerf.media import VideoWriter, read_frames, read_image, read_sound
 from s3dnerf.personalize import personalize
 
 ASSETS = Path(__file__).parents[1] / "s3dnerf" / "assets"
@@ -63,10 +64,13 @@ def test_a_video_becomes_one_long_clip(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="1.2 s without a cut; expected 10 s"):
         person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64)
     monkeypatch.setattr(person_video, "LEAST", 1.0)
-    remarks = person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64)
-    assert remarks == ["1 s of speech; a minute or more makes better lips"]
+    late = lambda images, landmarks, mel: torch.diag(torch.full((22,), 0.9), 2)[None, :22, :22]
+    remarks = person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64, lambda: late)
+    assert remarks == ["1 s of speech; a minute or more makes better lips", "the sound is 0.08 s late; moved"]
     found = read_person(str(tmp_path / "shards"))
     assert found.frames.shape == (30, 64, 64, 3) and found.sound.shape == (30 * 640,) and found.head.any()
+    sound = read_sound(tmp_path / "me.mp4")
+    assert np.abs(found.sound[:28 * 640].numpy() - sound[2 * 640:30 * 640]).max() < 0.01
     assert person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64) == []
 
 

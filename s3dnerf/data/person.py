@@ -24,6 +24,8 @@ NOSE_BASE = slice(31, 36)
 """of the 68 landmarks"""
 MOUTH = 0.66
 """where the mouth is on the way from brows to chin"""
+SAME = 0.1
+"""difference to the background plate up to which a pixel at the edge of the head's mask is background: masks are wide"""
 REGIONS = ("head", "mouth", "eyes", "frame")
 
 
@@ -120,13 +122,16 @@ def pixel_batch(video: PersonVideo, frame: Tensor, pixels: Tensor, lower: Tensor
     size = video.frames.shape[1]
     middles = pixels + 0.5
     own, torso = video.head[frame].float()[:, None], video.torso[frame].float()[:, None]
-    masks = torch.cat([own, F.max_pool2d(own, 3, 1, 1) * (1 - torso)], 1)
+    masks = torch.cat([own, -F.max_pool2d(-own, 3, 1, 1), torso, F.max_pool2d(own, 3, 1, 1) * (1 - torso)], 1)
     masks = F.grid_sample(masks, (middles * (2 / size) - 1)[:, :, None], align_corners=False, padding_mode="border")[..., 0]
-    head, free = masks.transpose(1, 2).split(1, -1)
+    head, core, torso, free = masks.transpose(1, 2).split(1, -1)
+    background = video.background[y, x].float() / 255
+    head = torch.where((colour - background).abs().amax(-1, keepdim=True) < SAME, torch.minimum(head, core), head)
+    landmarks = project(video.mesh[frame], video.cameras[frame])[0]
+    head = torch.where(above_mouth(landmarks, middles), head, within_face(landmarks, middles, size / 256)[..., None])
     box = lower[frame][:, None]
     inside = ((middles >= box[..., :2]) & (middles <= box[..., 2:])).all(-1, keepdim=True)
-    return PixelBatch(frame, video.cameras[frame], middles, colour, video.background[y, x].float() / 255,
-                      head, free, (~inside).float(), patch)
+    return PixelBatch(frame, video.cameras[frame], middles, colour, background, head, torso, free, (~inside).float(), patch)
 
 
 def region_boxes(video: PersonVideo) -> Tensor:
@@ -178,17 +183,31 @@ def read_person(folder: Optional[str], size: Optional[int] = None) -> PersonVide
 def without_neck(cameras: Cameras, mesh: Tensor, size: int) -> Tensor:
     """[T, size / 4, size / 4] bool: above the mouth, or within the face's outline: what is left below is neck and collar, which
     are the torso's."""
-    import cv2
+    landmarks = project(mesh, cameras)[0]
+    cells = pixel_grid(size // 4, size // 4, mesh) * 4
+    kept = [above_mouth(part, cells[None])[..., 0] | (within_face(part, cells[None], size / 256) > 0.5)
+            for part in landmarks.split(1)]
+    return torch.cat(kept).unflatten(1, (size // 4, size // 4))
 
-    pixels = project(mesh, cameras)[0]
-    brow, chin = pixels[:, [9, 152]].unbind(1)
-    cells = (pixel_grid(size // 4, size // 4, mesh) * 4).unflatten(0, (size // 4, size // 4))
-    depth = ((cells - brow[:, None, None]) * F.normalize(chin - brow, dim=-1)[:, None, None]).sum(-1)
-    above = depth < (MOUTH * (chin - brow).norm(dim=-1))[:, None, None]
-    faces = np.zeros(above.shape, np.uint8)
-    for face, outline in zip(faces, (pixels[:, list(FACE_OVAL)] / 4 - 0.5).round().numpy().astype(np.int32)):
-        cv2.fillConvexPoly(face, cv2.convexHull(outline), 1)
-    return above | torch.from_numpy(faces).bool()
+
+def above_mouth(landmarks: Tensor, places: Tensor) -> Tensor:
+    """[F, R, 1] bool: places [F, R, 2] nearer to the brows than the mouth of landmarks [F, 478, 2], along the face."""
+    brow, chin = landmarks[:, [9, 152]].unbind(1)
+    down = chin - brow
+    depth = ((places - brow[:, None]) * F.normalize(down, dim=-1)[:, None]).sum(-1, keepdim=True)
+    return depth < MOUTH * down.norm(dim=-1)[:, None, None]
+
+
+def within_face(landmarks: Tensor, places: Tensor, pixel: float = 1.0) -> Tensor:
+    """[F, R]: 1 at places [F, R, 2] within the outline of landmarks [F, 478, 2], falling to 0 two pixels beyond it, which is
+    as far as the tracked outline can be trusted; a `pixel` is a 256th of the frame."""
+    outline = landmarks[:, list(FACE_OVAL)]
+    edges = outline.roll(-1, 1) - outline
+    inward = F.normalize(torch.stack([-edges[..., 1], edges[..., 0]], -1), dim=-1)
+    turns = torch.sign((outline * edges.flip(-1) * edges.new_tensor([1.0, -1.0])).sum((1, 2)))[:, None]
+    farthest = ((inward * outline).sum(-1) * turns)[:, None]
+    distance = (places @ (inward * turns[..., None]).transpose(1, 2) - farthest).amin(-1)
+    return (1 + distance / (2 * pixel)).clamp(0, 1)
 
 
 def person_video(clip: TrackedClip, mel: Tensor, size: Optional[int] = None) -> PersonVideo:

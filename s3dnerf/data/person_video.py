@@ -5,26 +5,32 @@ import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Callable, Optional
 
 import numpy as np
 
 from s3dnerf.data.prepare import Job, clip_name, longest_shot, make_clip, refusal, track_slice
-from s3dnerf.data.shards import encode_sample, write_people, write_shards, write_whole
-from s3dnerf.data.tracking import FaceTracker
+from s3dnerf.data.shards import TrackedClip, encode_sample, write_people, write_shards, write_whole
+from s3dnerf.data.sync import FARTHEST, Matcher, SyncProfile, cut_sound, sync_profile
+from s3dnerf.data.tracking import FaceTracker, Track
 from s3dnerf.errors import InputError
 from s3dnerf.media import FPS, SAMPLES_PER_FRAME, read_frames, read_sound, video_info
 from s3dnerf.progress import Progress
 
+TOGETHER = 250
+"""frames that are looked at at once to bring the sound into step"""
 LEAST, RECOMMENDED = 10.0, 60.0
 """seconds without a cut that a person's video must have, and should have"""
 
 
-def prepare_person(video: str, folder: Path, size: int = 256) -> list[str]:
+def prepare_person(video: str, folder: Path, size: int = 256,
+                   expert: Optional[Callable[[], Matcher]] = None) -> list[str]:
     """Tracks the person of a video and writes one shard with its longest shot; returns remarks for the user.
 
     Only small patches of the frames are kept while tracking, and afterwards the crops. Nothing is done where the shard is
-    there already. InputError for a video that cannot be used: no face in some stretch, no sound or a silent one, cuts that
-    leave less than 10 s, a face that is too small or turned away.
+    there already. `expert` makes what tells how far the sound is off; it is then brought into step. InputError for a video
+    that cannot be used: no face in some stretch, no sound or a silent one, cuts that leave less than 10 s, a face that is
+    too small or turned away.
     """
     if (folder / "index.json").is_file():
         return []
@@ -41,15 +47,32 @@ def prepare_person(video: str, folder: Path, size: int = 256) -> list[str]:
     track = track_slice(track, first, last)
     if reason := refusal(track):
         raise InputError(f"{Path(video).name}: {reason}")
-    sound = np.pad(sound, (0, max(0, last * SAMPLES_PER_FRAME - len(sound))))[first * SAMPLES_PER_FRAME:last * SAMPLES_PER_FRAME]
     row = {"file": Path(video).name, "person": clip_name(Path(video).name), "source": "person"}
     job = Job(Path(video), row, size, whole, folder)
-    clip = make_clip(job, 0, islice(_with_progress(video, "cropping"), first, last), track, sound)
+    clip = make_clip(job, 0, islice(_with_progress(video, "cropping"), first, last), track,
+                     cut_sound(sound, first, last - first))
+    if expert is not None:
+        offset = sound_offset(clip, track, expert())
+        remarks += [f"the sound is {abs(offset) / FPS:.2f} s {'late' if offset > 0 else 'early'}; moved"] if offset else []
+        clip = replace(clip, speech=cut_sound(sound, first + offset, last - first), info=clip.info | {"sync_offset": offset})
     clip = replace(clip, background=median_plate(clip.frames, clip.masks[:, 0] | clip.masks[:, 1]))
     write_shards([(clip.key, encode_sample(clip))], folder, "person")
     write_people({row["person"]: (clip.mesh.sum(0, dtype=np.float64), len(clip.mesh))}, folder)
     write_whole(folder / "index.json", json.dumps({"clips": 1, "people": 1, "seconds": round(seconds, 2)}).encode())
     return remarks
+
+
+def sound_offset(clip: TrackedClip, track: Track, match: Matcher) -> int:
+    """Frames by which the sound of a clip is late, early if negative; 0 if that is not sure."""
+    box = track.crop_box()
+    landmarks = (track.landmarks - (box.left, box.top)) * (len(clip.frames[0]) / box.side)
+    parts = [slice(first, first + TOGETHER) for first in range(0, len(clip.frames), TOGETHER)]
+    profile = SyncProfile()
+    for part in parts:
+        frames = clip.frames[part]
+        if len(frames) > 2 * FARTHEST:
+            profile += sync_profile(frames, landmarks[part], cut_sound(clip.speech, part.start, len(frames)), match)
+    return profile.estimate().offset
 
 
 def median_plate(frames: np.ndarray, person: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ class ADNeRF(Person):
                  torso: Optional[dict] = None, coarse_samples: int = 64, fine_samples: int = 128,
                  torso_samples: tuple[int, int] = (64, 128), eyes: bool = True, lower_face: bool = True,
                  eye_radius: Optional[float] = 0.45, pose_octaves: int = 10, half: bool = False, smoothing: int = 1,
-                 mouth_gain: float = 1.0):
+                 mouth_gain: Optional[float] = None):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__(image_size, features, readout, code_size, speech_width, dropout, token_channels, smoothing,
                          mouth_gain)

@@ -83,7 +83,7 @@ class DisentangledHead(Person):
         fine_samples: see `CoarseToFineRenderer`; 0 as in HeadNeRF's code.
         renderer_widths: see `NeuralRenderer`.
         kernel: see `NeuralRenderer`.
-        torso: see `PseudoTorso`; its arguments but `appearance`.
+        torso: see `PseudoTorso`; its arguments but `appearance`, which it has none of.
         extractor: see `CodeExtractor`; its arguments.
         lower_face: the expression is told in the lower face alone; see `FaceRegions`.
         eye_radius: see `FaceRegions`.
@@ -97,7 +97,7 @@ class DisentangledHead(Person):
                  field: Optional[dict] = None, feature_channels: int = 256, resolution: int = 64, coarse_samples: int = 64,
                  fine_samples: int = 0, renderer_widths: Sequence[int] = (256, 128, 64), kernel: int = 1,
                  torso: Optional[dict] = None, extractor: Optional[dict] = None, lower_face: bool = True,
-                 eye_radius: Optional[float] = 0.45, smoothing: int = 1, mouth_gain: float = 1.0):
+                 eye_radius: Optional[float] = 0.45, smoothing: int = 1, mouth_gain: Optional[float] = None):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         if image_size != resolution * 2 ** (len(renderer_widths) - 1):
             raise ValueError(f"found image_size={image_size}; expected resolution {resolution} doubled once for each of "
@@ -113,7 +113,7 @@ class DisentangledHead(Person):
         self.to_features = nn.Linear(shape["colour_width"], feature_channels)
         self.renderer = CoarseToFineRenderer(coarse_samples, fine_samples)
         self.painter = NeuralRenderer(feature_channels, renderer_widths, kernel)
-        self.torso = PseudoTorso(**(torso or {}), appearance=0)
+        self.torso = PseudoTorso(**(torso or {}))
         self.lip_module = LipModule(code_size, expression_size)
         self.extractor = CodeExtractor(**(extractor or {}))
         self._build_codes(identity_size, expression_size, albedo_size, illumination_size)
@@ -129,6 +129,7 @@ class DisentangledHead(Person):
     def adopt(self, video: PersonVideo, learned: int) -> None:
         """See `Person`. Expression codes begin where the lip module puts the tracked lips."""
         super().adopt(video, learned)
+        self.torso.adopt(self.head_pose(video.cameras[:learned]))
         if self.by_lips:
             codes = self.lip_module(self.lip_codes(video.mesh)[0][:min(learned, FRAMES)])
             self.expressions[:len(codes)] = codes

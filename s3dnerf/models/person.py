@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s3dnerf.face import FaceCode
@@ -31,7 +32,7 @@ class Person(nn.Module):
     Args:
         image_size: side of the square frames, pixels.
         features: what the speech attention sees: "tokens" of the one-shot model's speech encoder, which has heard many
-            people and stays as it is, or "mel".
+            people and stays as it is, with the mel bands beside them, or "mel" alone.
         readout: how the speech attention reads a frame's window: "linear" (a lip code from tokens, found in closed form) or
             "convolution", as in the papers.
         code_size: numbers of the speech code.
@@ -39,27 +40,30 @@ class Person(nn.Module):
         dropout: of the speech attention.
         token_channels: size of a token; must fit the speech encoder that is loaded.
         smoothing: frames that the speech code is averaged over when it is not learned from, odd.
-        mouth_gain: factor on the lip code regressed from speech.
+        mouth_gain: factor on the lip code regressed from speech; None is the one at which lips open as far as tracked ones
+            do in what is learned from (`match_spread`): what is regressed is always too timid.
     """
 
     def __init__(self, image_size: int, features: str = "tokens", readout: str = "linear", code_size: int = 12,
                  speech_width: int = 64, dropout: float = 0.2, token_channels: int = 48, smoothing: int = 1,
-                 mouth_gain: float = 1.0):
+                 mouth_gain: Optional[float] = None):
         super().__init__()
         if features not in ("tokens", "mel"):
             raise ValueError(f"found features={features!r}; expected tokens or mel")
         if readout not in ("linear", "convolution") or (readout == "linear" and code_size != FaceCode.size - 1):
             raise ValueError(f"found readout={readout!r}; expected linear, of a code of {FaceCode.size - 1} numbers, or "
                              "convolution")
-        self.image_size, self.code_size, self.smoothing, self.mouth_gain = image_size, code_size, smoothing, mouth_gain
+        self.image_size, self.code_size, self.smoothing = image_size, code_size, smoothing
+        self.arguments = {"mouth_gain": mouth_gain}  # subclasses note all of theirs
         self.face_code = FaceCode()
         self.listener = None
         if features == "tokens":
             self.listener = SpeechEncoder(MelFeatures.channels, token_channels=token_channels).requires_grad_(False)
-        heard = (token_channels, TOKENS) if self.listener else (MelFeatures.channels, MelFeatures.window)
+        heard = (token_channels + MelFeatures.channels, TOKENS) if self.listener else (MelFeatures.channels, MelFeatures.window)
         self.attention = SpeechAttention(heard[0], code_size, speech_width, dropout, normalise=True,
                                          linear=heard[1] if readout == "linear" else None)
         self.register_buffer("seen", torch.zeros(()))  # a float, because averaging weights truncates whole numbers
+        self.register_buffer("gain", torch.ones(()))
         self.register_buffer("background", torch.zeros(3, image_size, image_size))
         self.register_buffer("path", torch.eye(4).repeat(PATH, 1, 1))
         self.register_buffer("path_eyes", torch.zeros(PATH))
@@ -84,7 +88,7 @@ class Person(nn.Module):
         self.listener.eval()
         tokens = torch.cat([self.listener(part)[0].transpose(1, 2) for part in mel.split(TOGETHER)])
         self.listener.train(training)
-        return tokens
+        return torch.cat([tokens, F.adaptive_avg_pool1d(mel, TOKENS)], 1)
 
     def hear(self, heard: Tensor, frames: Tensor) -> Tensor:
         """Speech codes [N, K] of the frames [N] of a recording whose features are `heard` [T, C, W]."""
@@ -100,6 +104,24 @@ class Person(nn.Module):
                            for first in range(0, count, TOGETHER)])
         codes = torch.cat([self.hear(heard, part) for part in torch.arange(count, device=device).split(TOGETHER)])
         return smooth(codes, self.smoothing) * ((self.mouth_gain if gain is None else gain) if self.by_lips else 1.0)
+
+    @property
+    def mouth_gain(self) -> float:
+        """Factor on the lip code that is heard."""
+        given = self.arguments["mouth_gain"]
+        return float(self.gain) if given is None else given
+
+    def opening(self, code: Tensor) -> Tensor:
+        """[*] how far apart the inner lips of lip codes [*, 12] are, head units, against the mean face's."""
+        return self.face_code.opening(F.pad(code, (0, 1)))
+
+    @torch.no_grad()
+    def match_spread(self, heard: Tensor, lips: Tensor) -> None:
+        """Sets the gain that counts where the arguments leave it open: the opening heard in features [T, C, W] then has the
+        spread of the tracked lips' [T, 12]. It is linear in the code, so the gain is a quotient."""
+        if self.by_lips:
+            codes = smooth(self.hear(heard, torch.arange(len(heard), device=heard.device)), self.smoothing)
+            self.gain.copy_(self.opening(lips).std() / self.opening(codes).std().clamp_min(1e-6))
 
     def lip_codes(self, mesh: Tensor) -> tuple[Tensor, Tensor]:
         """Lip codes [T, 12] and eye openings [T, 1] of the tracked landmarks [T, 478, 3] of one recording."""

@@ -29,7 +29,7 @@ class RADNeRF(Person):
     Args:
         image_size: side of the square frames, pixels.
         features: what the speech attention sees: "tokens" of the one-shot model's speech encoder, which has heard many
-            people and stays as it is, or "mel".
+            people and stays as it is, with the mel bands beside them, or "mel" alone.
         readout: how the speech attention reads a frame's window: "linear" (a lip code from tokens, found in closed form) or
             "convolution", as in the paper.
         code_size: numbers of the speech code.
@@ -42,12 +42,14 @@ class RADNeRF(Person):
         step: length of a step along a ray, head units.
         samples: most occupied steps per ray.
         smoothing: frames that the speech code is averaged over when it is not learned from, odd.
-        mouth_gain: factor on the lip code regressed from speech.
+        mouth_gain: factor on the lip code regressed from speech; None is the one at which lips open as far as tracked ones
+            do in what is learned from (`match_spread`): what is regressed is always too timid.
     """
 
     def __init__(self, image_size: int = 256, features: str = "tokens", readout: str = "linear", code_size: int = 12,
-                 speech_width: int = 64, dropout: float = 0.2, token_channels: int = 48, field: Optional[dict] = None, torso: Optional[dict] = {},
-                 resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1, mouth_gain: float = 1.0):
+                 speech_width: int = 64, dropout: float = 0.2, token_channels: int = 48, field: Optional[dict] = None,
+                 torso: Optional[dict] = {}, resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1,
+                 mouth_gain: Optional[float] = None):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__(image_size, features, readout, code_size, speech_width, dropout, token_channels, smoothing,
                          mouth_gain)
@@ -56,7 +58,7 @@ class RADNeRF(Person):
         self.torso = None if torso is None else PseudoTorso(**torso)
         self.grid = OccupancyGrid(LOW, HIGH, resolution)
         self.renderer = PackedRenderer(step, samples)
-        wanted = (field or {}).get("appearance", 4), (torso or {}).get("appearance", 8)
+        wanted = (field or {}).get("appearance", 4), (torso or {}).get("appearance", 0)
         self.head_codes, self.torso_codes = (nn.Parameter(torch.zeros(FRAMES, size)) for size in wanted)
 
     # the person --------------------------------------------------------------------------------------------------------
@@ -65,6 +67,8 @@ class RADNeRF(Person):
     def adopt(self, video: PersonVideo, learned: int) -> None:
         """Takes over what a recording shows without learning: background, camera, head motion, where the head may be."""
         super().adopt(video, learned)
+        if self.torso is not None:
+            self.torso.adopt(self.head_pose(video.cameras[:learned]))
         some = torch.linspace(0, learned - 1, min(learned, 40)).long()
         centres = self.grid.centres()
         ball = ((centres - centres.new_tensor(CENTRE)) / centres.new_tensor(RADII)).norm(dim=-1) < 1

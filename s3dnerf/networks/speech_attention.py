@@ -53,7 +53,7 @@ class SpeechAttention(nn.Module):
             self.weights.bias[NEIGHBOURS // 2] += 3
 
     @torch.no_grad()
-    def fit(self, windows: Tensor, codes: Tensor, strength: float = 300.0) -> None:
+    def fit(self, windows: Tensor, codes: Tensor, strength: float = 1000.0) -> None:
         """Finds the linear map of windows [T, C, W] to codes [T, K] by ridge regression on features of unit variance."""
         flat = windows.flatten(1).double()
         spread = flat.std(0).clamp_min(1e-6)

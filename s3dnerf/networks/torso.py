@@ -11,14 +11,17 @@ from s3dnerf.networks.grid_encoding import GridEncoding
 
 SHRINK = 0.8
 """share of the grid that the frame takes up, so that points may move beyond its edge"""
-PLACE_WAVES, POSE_WAVES = 10, 4
+PLACE_WAVES = 10
+FAR = 3.0
+"""standard deviations beyond which a pose counts as no farther: nothing was learned there"""
 
 
 class PseudoTorso(nn.Module):
     """Colour and opacity of a pixel of the frame, given the head's pose.
 
-    With 16 levels of 2 channels and the paper's other sizes its nets have 10 880 and 5 504 parameters beside the grid's
-    1 111 040.
+    A minute tells little of how shoulders follow a head, so here the pose moves the picture, smoothly in place and pose, and
+    changes nothing else. With 16 levels of 2 channels, 10 and 4 waves, `colour_by_pose` and an appearance code of 8 it is
+    the paper's torso: nets of 10 880 and 5 504 parameters beside the grid's 1 111 040.
 
     Args:
         levels: of the grid.
@@ -26,36 +29,50 @@ class PseudoTorso(nn.Module):
         base: cells of its coarsest level.
         finest: cells of its finest level.
         entries: most rows of a level.
-        appearance: numbers of a frame's appearance code.
+        appearance: numbers of a frame's appearance code; with one, learned frames lay it down where shoulders are, and
+            others do not know.
+        deform_waves: waves that the net which moves the picture is told a place by.
+        pose_waves: waves that a pose is told by.
+        colour_by_pose: let the pose change colours and opacity as well.
     """
 
     def __init__(self, levels: int = 8, channels: int = 4, base: int = 16, finest: int = 320, entries: int = 2 ** 16,
-                 appearance: int = 8):
+                 appearance: int = 0, deform_waves: int = 1, pose_waves: int = 0, colour_by_pose: bool = False):
         super().__init__()
         self.grid = GridEncoding(2, levels, channels, base, finest, entries, "tiled")
-        place, pose = 2 + 4 * PLACE_WAVES, 6 + 12 * POSE_WAVES
-        self.deform = plain_net(place, 64, 2, 2)
-        self.deform_pose = nn.Linear(pose + appearance, 64, bias=False)
-        self.colour = plain_net(self.grid.out_channels + place, 32, 4, 2)
-        self.colour_pose = nn.Linear(pose + appearance, 32, bias=False)
+        self.deform_waves, self.pose_waves = deform_waves, pose_waves
+        told = 6 + 12 * pose_waves + appearance
+        self.deform = plain_net(2 + 4 * deform_waves, 64, 2, 2)
+        self.deform_pose = nn.Linear(told, 64, bias=False)
+        self.colour = plain_net(self.grid.out_channels + 2 + 4 * PLACE_WAVES, 32, 4, 2)
+        self.colour_pose = nn.Linear(told, 32, bias=False) if colour_by_pose else None
+        self.register_buffer("middle", torch.zeros(6))
+        self.register_buffer("spread", torch.ones(6))
         with torch.no_grad():
             self.deform[-1].weight.mul_(0.1)
+
+    @torch.no_grad()
+    def adopt(self, pose: Tensor) -> None:
+        """Takes over the poses [T, 6] of a recording: they are told as what is usual in it."""
+        self.middle.copy_(pose.mean(0))
+        self.spread.copy_(pose.std(0).clamp_min(1e-4))
 
     def forward(self, places: Tensor, pose: Tensor, appearance: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Opacity [N, 1], colour [N, 3] and offset [N, 2] at places of the frame.
 
         Args:
             places: [N, 2] in [-1, 1] across the frame.
-            pose: [F, 6] of the head: three angles in radians and a shift in head units, from the recording's mean pose.
+            pose: [F, 6] of the head: three angles in radians and a shift in head units, from the recording's first pose.
             appearance: [F, A] appearance code of each frame.
             owner: [N] which frame a place belongs to.
         """
         where = places * SHRINK
-        waves = encode_waves(where, PLACE_WAVES)
-        told = torch.cat([encode_waves(pose, POSE_WAVES), appearance], -1)
-        offset = run(self.deform, waves, self.deform_pose(told)[owner])
+        usual = ((pose - self.middle) / self.spread).clamp(-FAR, FAR)
+        told = torch.cat([usual, encode_waves(pose, self.pose_waves)[:, 6:], appearance], -1)
+        offset = run(self.deform, encode_waves(where, self.deform_waves), self.deform_pose(told)[owner])
         features = self.grid(((where + offset).clamp(-1, 1) + 1) / 2)
-        found = run(self.colour, torch.cat([features, waves], -1), self.colour_pose(told)[owner])
+        more = None if self.colour_pose is None else self.colour_pose(told)[owner]
+        found = run(self.colour, torch.cat([features, encode_waves(where, PLACE_WAVES)], -1), more)
         return torch.sigmoid(found[:, :1]), torch.sigmoid(found[:, 1:]), offset / SHRINK
 
 

@@ -31,6 +31,8 @@ class PersonObjective:
     Args:
         colour: squared error of the head's pixels, over what is behind the head.
         torso: squared error of the other pixels, torso over background.
+        opacity: opacity of the head outside its mask, and of the torso outside its own: colours alone let both paint the
+            background that is behind them.
         entropy: entropy of the opacity of head and torso, so that a ray is full or empty.
         entropy_log: "ln" as in the paper (which has 1e-3 for the weight), or "log2" as in its code (1e-4).
         dynamic: size of what speech does on rays outside the lower face. (The paper has 0.1, on a sum over all samples of a
@@ -44,6 +46,7 @@ class PersonObjective:
 
     colour: float = 1.0
     torso: float = 1.0
+    opacity: float = 0.03
     entropy: float = 1e-3
     entropy_log: str = "ln"
     dynamic: float = 1e-2
@@ -144,16 +147,17 @@ class PersonSystem(ModelSystem):
         """The terms that compare rendered pixels with recorded ones. Behind the head and its outline lies the background plate,
         elsewhere what the recording shows, so that a pixel of the torso asks the head for nothing but to be empty."""
         goal, behind = batch.colour.flatten(0, 1), batch.background.flatten(0, 1)
-        mask, still = batch.head.flatten(0, 1), batch.still.flatten(0, 1)
+        mask, chest, still = (part.flatten(0, 1) for part in (batch.head, batch.torso, batch.still))
         image = head.colour + (1 - head.opacity) * torch.lerp(goal, behind, batch.free.flatten(0, 1))
         below = torso * torso_colour + (1 - torso) * behind
         seen = (mask < SURE).float()
         ramp = (self.global_step + 1) / max(1, self.trainer.max_steps) if self.objective.dynamic_ramp else 1.0
         error = (image - goal) ** 2
-        terms = {"colour": error.mean(), "entropy": entropy(head.opacity, self.objective.entropy_log),
-                 "dynamic": ramp * (head.ambient * still).mean()}
+        terms = {"colour": error.mean(), "opacity": (head.opacity * (1 - mask)).mean(),
+                 "entropy": entropy(head.opacity, self.objective.entropy_log), "dynamic": ramp * (head.ambient * still).mean()}
         if self.model.torso is not None:
             terms["torso"] = weighted((below - goal) ** 2, seen)
+            terms["opacity"] = terms["opacity"] + (torso * (1 - chest) * seen).mean()
             terms["entropy"] = terms["entropy"] + entropy(torso, self.objective.entropy_log)
         if batch.patch:
             terms["lips"] = terms["colour"]
@@ -178,11 +182,7 @@ class PersonSystem(ModelSystem):
         found, goal = self.model.hear(self.heard, some), self.lips[some]
         spread = self.model.face_code.spread.sqrt()
         return {"code": ((found - goal) ** 2 * spread / spread.mean()).mean(),
-                "correlation": 1 - correlation(self.opening(found), self.opening(goal))}
-
-    def opening(self, code: Tensor) -> Tensor:
-        """[*] opening that lip codes [*, 12] imply."""
-        return self.model.face_code.opening(F.pad(code, (0, 1)))
+                "correlation": 1 - correlation(self.model.opening(found), self.model.opening(goal))}
 
     @torch.no_grad()
     def validation_step(self, frame: Tensor, index: int) -> None:
@@ -192,6 +192,7 @@ class PersonSystem(ModelSystem):
         if self.model.by_lips:
             terms |= self.held_out_figures(frame, "lips_", by_lips=True)
             if index == 0:  # they are about all held-out frames at once
+                self.model.match_spread(self.heard[:self.learned], self.lips[:self.learned])
                 terms |= self.code_figures()
         self.log_terms("val", terms, 1)
 
@@ -211,8 +212,9 @@ class PersonSystem(ModelSystem):
     def code_figures(self) -> dict[str, Tensor]:
         """How well speech tells the opening of the lips, over all held-out frames."""
         rest = torch.arange(self.learned, len(self.lips), device=self.device)
-        found, goal = self.opening(self.model.hear(self.heard, rest)), self.opening(self.lips[rest])
-        return {"opening_correlation": correlation(found, goal), "opening_spread": spread_ratio(found, goal)}
+        found, goal = self.model.opening(self.model.hear(self.heard, rest)), self.model.opening(self.lips[rest])
+        return {"opening_correlation": correlation(found, goal), "mouth_gain": self.model.gain,
+                "opening_spread": spread_ratio(found, goal) * self.model.mouth_gain}
 
     test_step = validation_step
 

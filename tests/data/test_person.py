@@ -1,10 +1,14 @@
 """One person's recording: pixels are the recording's, boxes hold what they say, the end is never learned from."""
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from s3dnerf.data.person import PersonDataModule, lower_face, pixel_batch, read_person, without_neck
+from s3dnerf.data.person import PersonDataModule, above_mouth, lower_face, pixel_batch, read_person, within_face, without_neck
 from s3dnerf.errors import DatasetError, InputError
+from s3dnerf.face import FACE_OVAL
 from s3dnerf.geometry import project
 
 
@@ -77,6 +81,29 @@ def test_the_neck_is_no_head(folder):
     assert not cell(chin + beside).any() and not cell(chin - beside).any() and kept[:, :6].all()
 
 
+@pytest.mark.parametrize("order", (1, -1))
+def test_the_face_ends_two_pixels_beyond_its_outline(order):
+    landmarks, angles = torch.zeros(1, 478, 2), torch.arange(len(FACE_OVAL)) * (order * 2 * math.pi / len(FACE_OVAL))
+    landmarks[0, list(FACE_OVAL)] = 60 + 40 * torch.stack([angles.cos(), angles.sin()], 1)
+    places = torch.tensor([[[60.0, 60], [60, 98], [60, 101], [60, 103], [140, 60]]])
+    assert within_face(landmarks, places)[0].tolist() == pytest.approx([1, 1, 0.5, 0, 0], abs=0.1)
+    assert within_face(2 * landmarks, 2 * places, 2.0)[0, 2].item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_at_its_edge_the_head_is_what_differs_from_the_plate(folder):
+    """The mask's outermost cell is head where the recording shows something else than the background."""
+    video = read_person(folder)
+    grid = torch.stack(torch.meshgrid(torch.arange(64), torch.arange(64), indexing="xy"), -1).flatten(0, 1)[None]
+    above = above_mouth(project(video.mesh[3:4], video.cameras[3:4])[0], grid + 0.5)[0, :, 0]
+    same = replace(video, frames=video.background[None].expand(40, -1, -1, -1))
+    other = replace(video, frames=255 - same.frames, background=torch.zeros_like(video.background))
+    mask = {name: pixel_batch(found, torch.tensor([3]), grid, lower_face(video)).head[0, above, 0]
+            for name, found in (("same", same), ("other", other))}
+    core = -torch.nn.functional.max_pool2d(-video.head[3:4].float()[:, None], 3, 1, 1)
+    core = torch.nn.functional.interpolate(core, size=64, mode="bilinear").flatten()[above]
+    assert (mask["same"] <= core + 1e-6).all() and mask["same"].sum() < 0.9 * mask["other"].sum()
+
+
 def test_frames_can_be_reduced_but_not_enlarged(folder):
     small = read_person(folder, 32)
     assert small.frames.shape[1:] == (32, 32, 3) and small.head.shape[1:] == (8, 8)
@@ -96,7 +123,8 @@ def test_around_the_head_there_is_background_but_not_where_the_torso_is(folder):
     grid = torch.stack(torch.meshgrid(torch.arange(64), torch.arange(64), indexing="xy"), -1).flatten(0, 1)[None]
     batch = pixel_batch(video, torch.tensor([3]), grid, lower_face(video))
     torso = torch.nn.functional.interpolate(video.torso[3:4].float()[:, None], size=64).flatten()
-    assert (batch.free[0, :, 0] >= batch.head[0, :, 0] * (1 - torso)).all() and batch.free.mean() > batch.head.mean()
+    above = above_mouth(project(video.mesh[3:4], video.cameras[3:4])[0], batch.pixels)[0, :, 0]
+    assert (batch.free[0, :, 0] >= batch.head[0, :, 0] * (1 - torso))[above].all() and batch.free.mean() > batch.head.mean()
     core = torch.nn.functional.avg_pool2d(video.torso[3:4].float()[:, None], 3, 1, 1)
     core = torch.nn.functional.interpolate(core, size=64).flatten() == 1
     assert core.any() and batch.free[0, core].max() == 0

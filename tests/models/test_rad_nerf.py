@@ -53,6 +53,14 @@ def test_speech_changes_the_lower_face_and_nothing_else(model, video):
     assert torch.equal(quiet.torso, loud.torso)
 
 
+def test_the_audio_coordinate_follows_speech_at_the_lips_alone(model, video):
+    points = video.mesh.mean(0)[[13, 14, 0, 17, 10, 151, 159, 386]]  # lips, forehead, lids
+    codes = model.lip_codes(video.mesh)[0][::4]
+    sizes = torch.stack([model.field.density(points, model._in_box(points), code[None], torch.zeros(1, 1),
+                                             torch.zeros(8, dtype=torch.long))[2][:, 0] for code in codes])
+    assert sizes.std(0)[:4].min() > 0.01 and sizes[:, 4:].max() == 0
+
+
 def test_eyes_change_pixels_near_the_eyes_only(model, video):
     wide, shut = (render(model, video, eyes=torch.full((2, 1), value)) for value in (1.0, -3.0))
     change = (wide.image - shut.image).abs().amax(1)
@@ -109,6 +117,24 @@ def test_speech_codes_follow_the_sound_frame_by_frame(model, video):
     other = model.speech_codes(changed)
     assert torch.allclose(codes[:15], other[:15], atol=1e-4) and not torch.allclose(codes[30:], other[30:], atol=1e-3)
     assert torch.allclose(model.speech_codes(video.sound, 2.0), 2 * codes, atol=1e-5)
+
+
+def test_heard_lips_open_as_far_as_tracked_ones(new_person, video):
+    found, (lips, _) = new_person(), new_person().lip_codes(video.mesh)
+    heard = found.listen(video.mel)
+    found.match_spread(heard, lips)
+    opening = found.opening(found.speech_codes(video.sound))
+    assert found.mouth_gain != 1 and opening.std().item() == pytest.approx(found.opening(lips).std().item(), rel=0.02)
+    fixed = new_person(mouth_gain=1.7)
+    fixed.match_spread(heard, lips)
+    assert fixed.mouth_gain == 1.7
+
+
+def test_speech_is_heard_as_tokens_and_as_it_sounds(model, video):
+    heard = model.listen(video.mel)
+    tokens = model.listener(video.mel)[0].transpose(1, 2)
+    assert heard.shape == (40, 128, 8) and torch.allclose(heard[:, :48], tokens, atol=1e-5)
+    assert torch.allclose(heard[:, 48:].mean(-1), video.mel.mean(-1), atol=1e-4)
 
 
 def test_a_code_without_a_meaning_is_the_paper_s_way(new_person, video):

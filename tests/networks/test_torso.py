@@ -5,10 +5,33 @@ from s3dnerf.networks.torso import PseudoTorso
 
 
 def test_the_paper_s_sizes():
-    torso = PseudoTorso(16, 2, 16, 2048)
+    torso = PseudoTorso(16, 2, 16, 2048, appearance=8, deform_waves=10, pose_waves=4, colour_by_pose=True)
     count = lambda *parts: sum(p.numel() for part in parts for p in part.parameters())
     assert count(torso.grid) == 1_111_040
     assert count(torso.deform, torso.deform_pose) == 10_880 and count(torso.colour, torso.colour_pose) == 5_504
+
+
+def test_the_pose_moves_the_picture_and_changes_nothing_else():
+    torso, places = PseudoTorso(4, 2, 8, 64, 2 ** 12), torch.rand(50, 2) * 2 - 1
+    poses = 0.1 * torch.randn(40, 6) + torch.arange(6.0)
+    torso.adopt(poses)
+    look = lambda net, pose: net(places, pose[None], torch.zeros(1, 0), torch.zeros(50, dtype=torch.long))
+    torso.grid.table.data.normal_()
+    one, other = look(torso, poses[0]), look(torso, poses[1])
+    assert not torch.allclose(one[2], other[2], atol=1e-4)
+    torso.deform[-1].weight.data.zero_()  # a picture that cannot move
+    assert torch.equal(look(torso, poses[0])[1], look(torso, poses[1])[1])
+    free = PseudoTorso(4, 2, 8, 64, 2 ** 12, colour_by_pose=True)
+    free.deform[-1].weight.data.zero_()
+    assert not torch.equal(look(free, poses[0])[1], look(free, poses[1])[1])
+
+
+def test_a_pose_far_beyond_what_was_learned_counts_as_less_far():
+    torso, poses = PseudoTorso(2, 2, 4, 8, 2 ** 8), torch.randn(40, 6)
+    torso.adopt(poses)
+    at = lambda pose: torso(torch.zeros(1, 2), pose[None], torch.zeros(1, 0), torch.zeros(1, dtype=torch.long))[2]
+    assert torch.allclose(at(poses.mean(0) + 100), at(poses.mean(0) + 1000))
+    assert not torch.allclose(at(poses.mean(0)), at(poses.mean(0) + poses.std(0)), atol=1e-5)
 
 
 def test_a_picture_that_moves_with_the_pose_is_learned_for_poses_between_too():
@@ -20,7 +43,7 @@ def test_a_picture_that_moves_with_the_pose_is_learned_for_poses_between_too():
         pose = torch.zeros(8, 6)
         pose[:, 0] = torch.rand(8) - 0.5
         places, owner = torch.rand(800, 2) * 2 - 1, torch.arange(800) % 8
-        opacity, colour, _ = torso(places, pose, torch.zeros(8, 8), owner)
+        opacity, colour, _ = torso(places, pose, torch.zeros(8, 0), owner)
         loss = ((opacity - edge(places, pose[owner])) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -31,7 +54,7 @@ def test_a_picture_that_moves_with_the_pose_is_learned_for_poses_between_too():
     def height(angle):
         pose = torch.tensor([[angle, 0, 0, 0, 0, 0.0]])
         with torch.no_grad():
-            return rows[torso(places, pose, torch.zeros(1, 8), torch.zeros(101, dtype=torch.long))[0][:, 0] > 0.5].min()
+            return rows[torso(places, pose, torch.zeros(1, 0), torch.zeros(101, dtype=torch.long))[0][:, 0] > 0.5].min()
 
     moved = torch.stack([height(angle) for angle in (-0.4, -0.2, 0.0, 0.2, 0.4)])
     truth = 0.2 + 0.4 * torch.tensor([-0.4, -0.2, 0.0, 0.2, 0.4])

@@ -9,9 +9,10 @@ import torch
 
 from s3dnerf.cli import lightning, main
 from s3dnerf.data.person import PersonDataModule
-from s3dnerf.models.hub import load_model
+from s3dnerf.models.hub import load_model, save_model
 from s3dnerf.models.rad_nerf import RADNeRF
 from s3dnerf.systems.person import PersonObjective, PersonSystem, entropy
+from s3dnerf.types import PackedColours
 
 TINY = ["--config", "configs/person/rad_nerf.yaml", "--config", "configs/person/tiny.yaml"]
 
@@ -49,15 +50,15 @@ def batches(data):
 def test_every_part_is_taught(new_person, data):
     (patch, scattered), found = batches(data), system(partial(new_person, readout="convolution"), data)
     total = found.training_step(scattered, 0)
-    assert found.noted.keys() == {"colour", "entropy", "dynamic", "torso", "code", "correlation", "total", "psnr"}
+    assert found.noted.keys() == {"colour", "opacity", "entropy", "dynamic", "torso", "code", "correlation", "total", "psnr"}
     (total + found.training_step(patch, 1)).backward()
     assert {"lips", "features"} <= found.noted.keys()
-    still = [name for name, p in found.model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    still = [name for name, p in found.model.named_parameters() if p.requires_grad and p.numel() and (p.grad is None or not p.grad.any())]
     assert not still and not any(p.requires_grad for p in found.model.listener.parameters())
     assert all(p.grad is None for p in found.expert.parameters())
 
 
-@pytest.mark.parametrize("change", [{"dynamic": 1.0}, {"entropy": 0.1}, {"torso": 0.0}, {"entropy_log": "log2"},
+@pytest.mark.parametrize("change", [{"dynamic": 1.0}, {"opacity": 1.0}, {"entropy": 0.1}, {"torso": 0.0}, {"entropy_log": "log2"},
                                     {"dynamic_ramp": False}, {"code": 0.0}])
 def test_every_weight_counts(new_person, data, change):
     values = []
@@ -65,6 +66,38 @@ def test_every_weight_counts(new_person, data, change):
         torch.manual_seed(0)
         values.append(system(new_person, data, objective).training_step(batches(data)[1], 0).item())
     assert values[0] != values[1]
+
+
+@pytest.mark.parametrize("change", [{"features": 1.0}, {"lips": 3.0}])
+def test_a_patch_is_judged_as_a_picture(new_person, data, change):
+    values = []
+    for objective in ({}, change):
+        torch.manual_seed(0)
+        values.append(system(new_person, data, objective).training_step(batches(data)[0], 0).item())
+    assert values[1] > values[0]
+
+
+def test_a_later_stage_begins_with_the_weights_of_the_one_before(new_person, data, tmp_path):
+    model = new_person()
+    with torch.no_grad():
+        model.background.add_(0.1)
+        model.gain.fill_(1.3)
+    save_model(model, tmp_path)
+    found = system(lambda: new_person(), data, init_from={"": str(tmp_path)})
+    state = found.model.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_opacity_is_asked_for_within_the_masks_alone(new_person, data):
+    batch, found = batches(data)[1], system(new_person, data)
+    rays, mask = batch.pixels.shape[0] * batch.pixels.shape[1], batch.head.flatten(0, 1)
+    full, none = torch.ones(rays, 1), torch.zeros(rays, 1)
+    head = lambda opacity: PackedColours(none.expand(-1, 3), opacity, none, none)
+    term = lambda opacity, torso: found.picture_terms(batch, head(opacity), torso, none.expand(-1, 3))["opacity"]
+    outside = (1 - mask).mean()
+    assert term(none, none) == 0 and term(mask, none) < outside / 2 and torch.isclose(term(full, none), outside)
+    beside = ((1 - batch.torso.flatten(0, 1)) * (mask < 0.05)).mean()
+    assert torch.isclose(term(none, full), beside) and 0.05 < beside < 0.95
 
 
 def test_tracked_lips_or_speech_say_what_is_seen(new_person, data):
