@@ -164,7 +164,7 @@ def info_nce(found: Tensor, right: Tensor, wrong: Tensor, temperature: float = 0
 
 
 def velocity_error(made: Tensor, real: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean squared error of how pictures [P, 2, C, H, W] of two frames in a row change from the first to the second;
-    weights [P, 1, H, W]."""
+    """Weighted mean squared error of how pictures [P, 2, C, H, W] of two frames in a row change from the first to the
+    second; weights [P, 1, H, W]."""
     change = lambda frames: frames[:, 1] - frames[:, 0]
     return weighted((change(made) - change(real)) ** 2, weights)

@@ -115,7 +115,8 @@ def new_ad_nerf(person_video):
     def make(**options):
         torch.manual_seed(0)
         field = {"width": 16, "depth": 3, "octaves": 3, "view_octaves": 1, "colour_width": 8, "colour_depth": 1}
-        settings = {"speech_width": 16, "coarse_samples": 6, "fine_samples": 6, "torso_samples": (4, 4), "pose_octaves": 1} | options
+        samples = {"coarse_samples": 6, "fine_samples": 6, "torso_samples": (4, 4)}
+        settings = {"speech_width": 16, "pose_octaves": 1} | samples | options
         model = ADNeRF(image_size=64, head=field, torso=field, **settings)
         model.adopt(person_video, learned_frames(len(person_video.frames)))
         with torch.no_grad():  # as if something had been learned

@@ -89,6 +89,20 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(whole, person_shards,
             torch.testing.assert_close(value, second["state_dict"][key], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method, stages", [("ad-nerf", {"head"}), ("disentangled", {"codes", "head"})])
+def test_other_methods_go_the_whole_way(person_shards, tmp_path, method, stages):
+    video, output = tmp_path / "me.mp4", tmp_path / "me"
+    video.write_bytes(b"a recording that was prepared before")
+    shutil.copytree(person_shards, output / "shards")
+    personalize(str(video), output, method, [f"configs/person/{method.replace('-', '_')}_tiny.yaml"], size=64)
+    figures = json.loads((output / "figures.json").read_text())
+    assert figures["method"] == method and set(figures["stages"]) == stages and figures["parameters"] > 10_000
+    assert len(list(read_frames(output / "held_out.mp4"))) == 4 and (output / "preview.png").is_file()
+    head = TalkingHead.load(output)
+    quiet, loud = (np.stack(list(head.speak(speech=np.zeros(3200, np.float32), mouth_gain=gain))) for gain in (0.0, 9.0))
+    assert len(quiet) == 5 and not np.array_equal(quiet, loud)
+
+
 def test_an_unknown_method_lists_what_there_is(tmp_path):
     with pytest.raises(InputError, match="rad-nerf"):
         personalize("me.mp4", tmp_path, method="magic")

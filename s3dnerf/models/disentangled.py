@@ -49,8 +49,10 @@ class HeadPicture(TensorRecord):
     """[F, 3, S, S] in [0, 1]."""
     opacity: Tensor
     """[F, 1, S, S] in [0, 1]."""
+    cells: Tensor
+    """[F, 1, h, h] in [0, 1]: opacity of the feature map's cells, before a picture is made of them."""
     depth: Tensor
-    """[F, 1, h, h] of the feature map's cells, distance from the camera; 0 where there is nothing."""
+    """[F, 1, h, h] of these cells, distance from the camera; 0 where there is nothing."""
 
 
 class DisentangledHead(Person):
@@ -81,7 +83,7 @@ class DisentangledHead(Person):
         fine_samples: see `CoarseToFineRenderer`; 0 as in HeadNeRF's code.
         renderer_widths: see `NeuralRenderer`.
         kernel: see `NeuralRenderer`.
-        torso: see `PseudoTorso`; its arguments but `appearance`.
+        torso: see `PseudoTorso`; its arguments but `appearance`, which it has none of.
         extractor: see `CodeExtractor`; its arguments.
         lower_face: the expression is told in the lower face alone; see `FaceRegions`.
         eye_radius: see `FaceRegions`.
@@ -100,7 +102,8 @@ class DisentangledHead(Person):
         if image_size != resolution * 2 ** (len(renderer_widths) - 1):
             raise ValueError(f"found image_size={image_size}; expected resolution {resolution} doubled once for each of "
                              f"renderer_widths after the first: {resolution * 2 ** (len(renderer_widths) - 1)}")
-        super().__init__(image_size, features, readout, code_size, speech_width, dropout, token_channels, smoothing, mouth_gain)
+        super().__init__(image_size, features, readout, code_size, speech_width, dropout, token_channels, smoothing,
+                         mouth_gain)
         self.arguments = self_arguments
         self.resolution, self.variants = resolution, variants
         self.regions = FaceRegions(lower_face, eye_radius)
@@ -110,7 +113,7 @@ class DisentangledHead(Person):
         self.to_features = nn.Linear(shape["colour_width"], feature_channels)
         self.renderer = CoarseToFineRenderer(coarse_samples, fine_samples)
         self.painter = NeuralRenderer(feature_channels, renderer_widths, kernel)
-        self.torso = PseudoTorso(**(torso or {}), appearance=0)
+        self.torso = PseudoTorso(**(torso or {}))
         self.lip_module = LipModule(code_size, expression_size)
         self.extractor = CodeExtractor(**(extractor or {}))
         self._build_codes(identity_size, expression_size, albedo_size, illumination_size)
@@ -126,15 +129,17 @@ class DisentangledHead(Person):
     def adopt(self, video: PersonVideo, learned: int) -> None:
         """See `Person`. Expression codes begin where the lip module puts the tracked lips."""
         super().adopt(video, learned)
+        self.torso.adopt(self.head_pose(video.cameras[:learned]))
         if self.by_lips:
             codes = self.lip_module(self.lip_codes(video.mesh)[0][:min(learned, FRAMES)])
             self.expressions[:len(codes)] = codes
 
     # codes -------------------------------------------------------------------------------------------------------------
 
-    def codes(self, condition: Condition, albedo: Optional[Tensor] = None, illumination: Optional[Tensor] = None) -> HeadCodes:
-        """Codes of frames under conditions [F], the expression by the lip module; `albedo` and `illumination` [F] are numbers
-        of a variant, from 1 on, or 0 (None: all 0) for what was recorded."""
+    def codes(self, condition: Condition, albedo: Optional[Tensor] = None,
+              illumination: Optional[Tensor] = None) -> HeadCodes:
+        """Codes of frames under conditions [F], the expression by the lip module; `albedo` and `illumination` [F] are
+        numbers of a variant, from 1 on, or 0 (None: all 0) for what was recorded."""
         none = torch.zeros_like(condition.frame)
         light = self.illuminations[none if illumination is None else illumination]
         return HeadCodes(self.identity.expand(len(none), -1), self.lip_module(condition.code), condition.eyes,
@@ -175,11 +180,11 @@ class DisentangledHead(Person):
 
     def picture(self, cameras: Cameras, codes: HeadCodes) -> HeadPicture:
         """The head as cameras [F] see it; nothing is painted where no ray has met anything near."""
-        features, thickness, depth = self.feature_map(cameras, codes)
+        features, cells, depth = self.feature_map(cameras, codes)
         colour, change = self.painter(features)
         large = lambda maps: F.interpolate(maps, size=colour.shape[-2:], mode="bilinear", align_corners=False)
-        near = large((F.max_pool2d(thickness, 3, 1, 1) > THIN).float())
-        return HeadPicture(colour, near * torch.sigmoid(change + torch.logit(large(thickness), 0.02)), depth)
+        near = large((F.max_pool2d(cells, 3, 1, 1) > THIN).float())
+        return HeadPicture(colour, near * torch.sigmoid(change + torch.logit(large(cells), 0.02)), cells, depth)
 
     def torso_at(self, cameras: Cameras, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Opacity [F, R, 1] and colour [F, R, 3] of the torso, which goes with the head's pose, at pixels [F, R, 2]."""

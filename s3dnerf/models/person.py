@@ -95,8 +95,8 @@ class Person(nn.Module):
 
     @torch.no_grad()
     def speech_codes(self, sound: Tensor, gain: Optional[float] = None) -> Tensor:
-        """Speech codes [T, K] of all frames of a recording [N] at 16 kHz, smoothed and, where they are lip codes, amplified by
-        `gain` (None: the model's own)."""
+        """Speech codes [T, K] of all frames of a recording [N] at 16 kHz, smoothed and, where they are lip codes, amplified
+        by `gain` (None: the model's own)."""
         device, count = self.background.device, frame_count(len(sound))
         sequence = self.features.sequence(sound)
         heard = torch.cat([self.listen(self.features.windows(sequence, first, min(TOGETHER, count - first)).to(device))

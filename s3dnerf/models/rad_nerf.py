@@ -51,7 +51,8 @@ class RADNeRF(Person):
                  torso: Optional[dict] = {}, resolution: int = 48, step: float = 0.04, samples: int = 16, smoothing: int = 1,
                  mouth_gain: Optional[float] = None):
         self_arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__(image_size, features, readout, code_size, speech_width, dropout, token_channels, smoothing, mouth_gain)
+        super().__init__(image_size, features, readout, code_size, speech_width, dropout, token_channels, smoothing,
+                         mouth_gain)
         self.arguments = self_arguments
         self.field = DecomposedField(code_size=code_size, **(field or {}))
         self.torso = None if torso is None else PseudoTorso(**torso)

@@ -32,7 +32,7 @@ class CodeExtractor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Codes [N, 4, size] of unit length, in the order of `FACTORS`, of pictures [N, 3, H, W] of a head over black, in
         [0, 1]."""
-        x = F.interpolate(images, size=(self.resolution, self.resolution), mode="bilinear", align_corners=False, antialias=False)
+        x = F.interpolate(images, size=(self.resolution, self.resolution), mode="bilinear", align_corners=False)
         x = F.silu(self.layers[0](x * 2 - 1))  # not normalised: illumination is in the mean
         for layer, norm in zip(self.layers[1:], self.norms):
             x = F.silu(norm(layer(x)))

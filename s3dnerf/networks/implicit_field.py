@@ -48,10 +48,11 @@ class ImplicitField(nn.Module):
         self.out = None if out_channels is None else nn.Linear(colour_width, out_channels)
         nn.init.constant_(self.density.bias, DENSITY_START)
 
-    def forward(self, points: Tensor, told: Tensor, directions: Tensor, late: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
-        """Density [*, 1] and colour [*, 3], or the last inner channels, of points [*, 3] that are seen in directions [*, 3], while
-        the field is told [*, K]. `late` [*, colour_width] is added before the second net's first ReLU: what it is told about
-        colour alone."""
+    def forward(self, points: Tensor, told: Tensor, directions: Tensor,
+                late: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
+        """Density [*, 1] and colour [*, 3], or the last inner channels, of points [*, 3] that are seen in directions
+        [*, 3], while the field is told [*, K]. `late` [*, colour_width] is added before the second net's first ReLU: what
+        it is told about colour alone."""
         seen = torch.cat([encode_waves(points / self.scale, self.octaves), told], -1)
         x = seen
         for number, layer in enumerate(self.layers):

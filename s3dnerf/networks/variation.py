@@ -52,9 +52,9 @@ class Variation(TensorRecord):
     def __call__(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] in [0, 1] under the change, in [0, 1]: colours first, light on top."""
         grey = (images * images.new_tensor(GREY)[:, None, None]).sum(1, keepdim=True)
-        colour = torch.einsum("nij,njhw->nihw", turns_around_grey(self.hue), images - grey) * self.saturation[:, None, None, None]
-        y, x = (torch.linspace(-1, 1, size, device=images.device) for size in images.shape[-2:])
         wide = lambda values: values[:, None, None, None]
+        colour = torch.einsum("nij,njhw->nihw", turns_around_grey(self.hue), images - grey) * wide(self.saturation)
+        y, x = (torch.linspace(-1, 1, size, device=images.device) for size in images.shape[-2:])
         light = wide(self.gain) * (1 + wide(self.slope[:, 0]) * x + wide(self.slope[:, 1]) * y[:, None])
         return ((grey + colour) * light).clamp(0, 1)
 

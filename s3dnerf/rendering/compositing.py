@@ -66,4 +66,5 @@ class LayerColours(TensorRecord):
         """The same as the rays [R] of more, of which the others meet nothing but what is `behind` [N, C] them."""
         none = behind.new_zeros(len(behind), 1)
         put = lambda all_rays, found: all_rays.to(found.dtype).index_copy(0, rays, found)
-        return LayerColours(put(behind, self.coarse), put(behind, self.colour), put(none + 1, self.light), put(none, self.depth))
+        return LayerColours(put(behind, self.coarse), put(behind, self.colour), put(none + 1, self.light),
+                            put(none, self.depth))

@@ -70,12 +70,13 @@ class ADNeRFSystem(PersonSystem):
         if self.model.by_lips and self.objective.code:
             terms |= self.code_terms()
         total = sum(getattr(self.objective, name) * value for name, value in terms.items())
-        self.log_terms("train", terms | {"total": total, "psnr": -10 * torch.log10(terms["colour"].detach())}, len(batch.frame))
+        psnr = -10 * torch.log10(terms["colour"].detach())
+        self.log_terms("train", terms | {"total": total, "psnr": psnr}, len(batch.frame))
         return total
 
     def pixel_terms(self, batch: PixelBatch, condition: Condition) -> dict[str, Tensor]:
-        """The terms that compare rendered pixels with recorded ones. The head's last samples show the background plate at the
-        head and its outline, elsewhere what the recording shows; the torso is looked at where the head is not."""
+        """The terms that compare rendered pixels with recorded ones. The head's last samples show the background plate at
+        the head and its outline, elsewhere what the recording shows; the torso is looked at where the head is not."""
         frames, count = batch.pixels.shape[:2]
         owner = torch.arange(frames, device=self.device).repeat_interleave(count)
         pixels, goal, plate = (values.flatten(0, 1) for values in (batch.pixels, batch.colour, batch.background))

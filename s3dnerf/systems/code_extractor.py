@@ -69,7 +69,8 @@ class CodeExtractorSystem(PersonSystem):
 
     def __init__(self, model: DisentangledHead, objective: ContrastObjective = ContrastObjective(),
                  optimizer: OptimizerCallable = torch.optim.Adam, scheduler: Optional[LRSchedulerCallable] = None,
-                 train_only: Optional[list[str]] = None, init_from: Optional[dict[str, str]] = None, listener: str = DEFAULT):
+                 train_only: Optional[list[str]] = None, init_from: Optional[dict[str, str]] = None,
+                 listener: str = DEFAULT):
         super().__init__(model, objective, optimizer, scheduler, train_only, init_from, listener=listener)
 
     def training_step(self, batch: PixelBatch, _index: int) -> Tensor:
@@ -79,7 +80,8 @@ class CodeExtractorSystem(PersonSystem):
         return self.objective.contrast * terms["contrast"]
 
     def logits(self, frame: Tensor, among: Tensor) -> Tensor:
-        """[4, N, 1 + M] what the extractor says of pictures of frames [N], with partners `among` frames [T]; see `contrast`."""
+        """[4, N, 1 + M] what the extractor says of pictures of frames [N], with partners `among` frames [T]; see
+        `contrast`."""
         anchors = self.drawn(frame)
         partners = [self.partner(anchors, factor, among) for factor in FACTORS]
         pictures = torch.cat([scene_pictures(self.video, scenes) for scenes in (anchors, *partners)])
@@ -131,7 +133,8 @@ def right(logits: Tensor) -> Tensor:
 def scene_pictures(video: PersonVideo, scenes: Scenes) -> Tensor:
     """Pictures [N, 3, S, S] of heads over black."""
     goal = video.frames[scenes.frame].permute(0, 3, 1, 2) / 255
-    mask = F.interpolate(video.head[scenes.frame].float()[:, None], size=goal.shape[-2:], mode="bilinear", align_corners=False)
+    mask = video.head[scenes.frame].float()[:, None]
+    mask = F.interpolate(mask, size=goal.shape[-2:], mode="bilinear", align_corners=False)
     pictures = torch.cat([scenes.variation(goal) * mask, mask], 1)
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, goal.shape[-1])] * 2, indexing="ij")
     zoom = torch.exp(scenes.place[:, 2])[:, None, None]

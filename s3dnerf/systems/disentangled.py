@@ -18,17 +18,22 @@ from s3dnerf.networks.variation import Variation
 from s3dnerf.systems.person import SURE, PersonSystem, in_box
 from s3dnerf.types import PixelBatch, TensorRecord
 
+TENTH = 0.1
+"""of the range of colours: the unit in which they are compared"""
 NEGATIVES = 10
 """frames whose expression is wrong, for every one whose is right"""
 
 
 @dataclass(frozen=True)
 class DisentangledObjective:
-    """Weights of the terms of the loss; reconstruction 1, disentanglement 5 and velocity 10 are the paper's.
+    """Weights of the terms of the loss; reconstruction 1, disentanglement 5 and velocity 10 are the paper's. Squared errors of
+    colours are counted in tenths of their range: in whole ones, the extractor's codes would outweigh the picture.
 
     Args:
         colour: squared error of the frames, over what is behind the head.
         features: L1 between features of rendered and recorded frames, by the lip-sync expert's eyes (VGG's in the paper).
+        mask: squared error of the opacity of the feature map's cells against the head mask; without it the head may vanish
+            before it has been painted once.
         torso: squared error of the other pixels, torso over background.
         disentangle: squared distance of the extractor's codes of a head with exchanged codes to those of the pictures that
             the codes came from.
@@ -40,11 +45,12 @@ class DisentangledObjective:
     """
 
     colour: float = 1.0
-    features: float = 0.02
+    features: float = 0.5
+    mask: float = 5.0
     torso: float = 1.0
     disentangle: float = 5.0
     velocity: float = 10.0
-    lips: float = 0.02
+    lips: float = 0.2
     mouth: float = 4.0
     code: float = 0.01
     correlation: float = 0.005
@@ -149,13 +155,14 @@ class DisentangledSystem(PersonSystem):
     # terms -----------------------------------------------------------------------------------------------------------------
 
     def picture_terms(self, batch: PixelBatch, head: HeadPicture, goal: Goal) -> dict[str, Tensor]:
-        """The terms that compare rendered heads with recorded ones, and how they change from the first frame of a pair to the
-        second."""
+        """The terms that compare rendered heads with recorded ones, and how they change from the first frame of a pair to
+        the second."""
         image = head.opacity * head.colour + (1 - head.opacity) * goal.behind
         mouth = in_box(self.boxes[batch.frame.cpu(), REGIONS.index("mouth")].to(self.device), batch.patch)
         pairs = lambda x: x.unflatten(0, (2, -1)).transpose(0, 1)
-        terms = {"colour": weighted((image - goal.image) ** 2, 1 + (self.objective.mouth - 1) * mouth),
-                 "velocity": velocity_error(pairs(image), pairs(goal.image), pairs(goal.head).amax(1))}
+        terms = {"colour": weighted(((image - goal.image) / TENTH) ** 2, 1 + (self.objective.mouth - 1) * mouth),
+                 "mask": ((head.cells - F.adaptive_avg_pool2d(goal.head, head.cells.shape[-1])) ** 2).mean(),
+                 "velocity": velocity_error(pairs(image) / TENTH, pairs(goal.image) / TENTH, pairs(goal.head).amax(1))}
         if self.expert is not None:
             terms["features"] = self.feature_error(image, goal.image)
         return terms
@@ -166,12 +173,12 @@ class DisentangledSystem(PersonSystem):
         chosen = torch.randint(size * size, (frames, self.torso_pixels), device=self.device)
         pick = lambda maps: maps.flatten(2).transpose(1, 2).gather(1, chosen[..., None].expand(-1, -1, maps.shape[1]))
         opacity, colour = self.model.torso_at(batch.cameras, pick(batch.pixels.transpose(1, 2)))
-        error = (torch.lerp(pick(goal.plate), colour, opacity) - pick(goal.recorded)) ** 2
+        error = ((torch.lerp(pick(goal.plate), colour, opacity) - pick(goal.recorded)) / TENTH) ** 2
         return {"torso": weighted(error, (pick(goal.head) < SURE).float())}
 
     def exchange_error(self, batch: PixelBatch, codes: HeadCodes, goal: Goal) -> Tensor:
-        """Heads of the first frames of pairs with an expression, an albedo or an illumination of elsewhere: the extractor is to
-        read off them what it reads off the pictures where each code is from."""
+        """Heads of the first frames of pairs with an expression, an albedo or an illumination of elsewhere: the extractor is
+        to read off them what it reads off the pictures where each code is from."""
         count = len(batch.frame) // 2
         own = goal.image[:count] * goal.head[:count]
         variant, changes = self.drawn_variant().to(self.device), self.drawn_changes()
@@ -198,9 +205,10 @@ class DisentangledSystem(PersonSystem):
         return images, F.interpolate(mask, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
     def lip_error(self) -> Tensor:
-        """How well the lip module's expression, of speech and of tracked lips, tells a frame from others of the recording."""
+        """How well the lip module's expression, of speech and of tracked lips, tells a frame from others."""
         frame = torch.randint(self.learned, (self.code_frames,), device=self.device)
         wrong = (frame[:, None] + torch.randint(1, self.learned, (len(frame), NEGATIVES), device=self.device)) % self.learned
         right = self.model.learned_expressions(frame)
         told = [self.model.hear(self.heard, frame)] + ([self.lips[frame]] if self.model.by_lips else [])
-        return sum(info_nce(self.model.lip_module(code), right, self.model.learned_expressions(wrong)) for code in told) / len(told)
+        others = self.model.learned_expressions(wrong)
+        return sum(info_nce(self.model.lip_module(code), right, others) for code in told) / len(told)

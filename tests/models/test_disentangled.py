@@ -35,7 +35,8 @@ def test_head_over_torso_over_background(model, person_video):
 
 def test_another_expression_changes_the_mouth_and_holds_the_rest(model, person_video):
     cameras, codes = person_video.cameras[:1], model.codes(condition(model, person_video, (0,)))
-    other = replace(codes, expression=model.codes(condition(model, person_video, (0,), code=torch.full((1, 12), 3.0))).expression)
+    loud = model.codes(condition(model, person_video, (0,), code=torch.full((1, 12), 3.0)))
+    other = replace(codes, expression=loud.expression)
     plain, moved = (model.show(cameras, x) for x in (codes, other))
     change = (plain.head - moved.head).abs().amax(1)[0]
     eyes = project(person_video.mesh[:1, [33, 263]], cameras)[0][0, :, 1].mean()
@@ -86,9 +87,23 @@ def test_a_bundle_gives_the_person_back(model, person_video, tmp_path):
                           model.render(person_video.cameras[4:5], told).image)
 
 
+def test_the_expression_of_another_recording_is_transferred_with_the_other_codes_held(model, person_video):
+    from types import SimpleNamespace
+
+    from s3dnerf.personal import followed_lips
+
+    driven = followed_lips(model, SimpleNamespace(mesh=lambda: person_video.mesh[5:12].numpy()), 3)
+    own = model.codes(condition(model, person_video, (20,)))
+    moved = model.show(person_video.cameras[20:21], replace(own, expression=model.lip_module(driven[2:3])))
+    told = condition(model, person_video, (20,), code=driven[2:3])
+    assert torch.allclose(moved.image, model.render(person_video.cameras[20:21], told).image, atol=1e-6)
+    assert not torch.allclose(moved.image, model.show(person_video.cameras[20:21], own).image, atol=1e-4)
+
+
 def test_sizes_must_fit(new_disentangled):
     with pytest.raises(ValueError, match="found image_size=64; expected resolution 8 doubled .*: 32"):
         new_disentangled(resolution=8)
-    found = DisentangledHead(renderer_widths=(32, 16, 8), torso={"levels": 2, "entries": 64}, field={"width": 16, "depth": 2, "colour_width": 8})
-    assert (found.identity.shape[1], found.expressions.shape[1], found.albedos.shape[1], found.illuminations.shape[1]) == (100, 79, 100, 27)
+    found = DisentangledHead(renderer_widths=(32, 16, 8), torso={"levels": 2, "entries": 64}, field={"width": 16, "depth": 2})
+    codes = (found.identity, found.expressions, found.albedos, found.illuminations)
+    assert [code.shape[1] for code in codes] == [100, 79, 100, 27]
     assert found.to_features.out_features == 256 and found.resolution == 64

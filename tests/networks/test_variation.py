@@ -22,7 +22,8 @@ def test_albedo_leaves_grey_and_brightness_as_they_are():
     skin = Variation.palette(torch.tensor([1]), torch.tensor([0]))
     assert torch.allclose(skin(grey), grey, atol=1e-6)
     turn = turns_around_grey(torch.tensor([0.7]))[0]
-    assert torch.allclose(turn @ turn.T, torch.eye(3), atol=1e-6) and torch.allclose(turn @ torch.ones(3), torch.ones(3), atol=1e-6)
+    assert torch.allclose(turn @ turn.T, torch.eye(3), atol=1e-6)
+    assert torch.allclose(turn @ torch.ones(3), torch.ones(3), atol=1e-6)
     third = turns_around_grey(torch.tensor([2 * math.pi / 3]))[0]
     assert torch.allclose(third @ torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 1, 0]), atol=1e-6)
     assert abs(sum(GREY) - 1) < 1e-6

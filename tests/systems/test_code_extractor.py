@@ -47,13 +47,14 @@ def test_pictures_show_what_scenes_say(system, person_video):
 def test_contrast_is_learned_and_touches_the_extractor_alone(system):
     optimizer, losses = torch.optim.Adam(system.model.extractor.parameters(), 3e-3), []
     batch = next(system.trainer.datamodule.batches(torch.Generator().manual_seed(0)))
-    for _ in range(40):
+    for _ in range(10):
+        torch.manual_seed(0)  # the same pictures again
         loss = system.training_step(batch, 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert sum(losses[-8:]) < 0.95 * sum(losses[:8])
+    assert losses[-1] < losses[0] - 0.5
     assert {name.split(".")[0] for name, p in system.model.named_parameters() if p.grad is not None} == {"extractor"}
 
 

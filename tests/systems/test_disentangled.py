@@ -36,12 +36,12 @@ def test_weights_are_the_paper_s():
 def test_every_part_is_taught_but_the_extractor(system, batch):
     found = system(model={"readout": "convolution"}, lips_share=0.0, speech_share=0.0)
     found.training_step(batch, 0).backward()
-    assert {"colour", "features", "torso", "velocity", "disentangle", "lips", "code", "correlation"} <= found.noted.keys()
+    assert {"colour", "features", "mask", "torso", "velocity", "disentangle", "lips", "code", "correlation"} <= found.noted.keys()
     still = [name for name, p in found.model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not still and all(p.grad is None for p in found.model.extractor.parameters())
 
 
-@pytest.mark.parametrize("name", ["colour", "features", "torso", "disentangle", "velocity", "lips"])
+@pytest.mark.parametrize("name", ["colour", "features", "mask", "torso", "disentangle", "velocity", "lips"])
 def test_every_weight_counts(system, batch, name):
     values = []
     for objective in ({}, {name: 0.0}):
@@ -86,8 +86,8 @@ def test_variants_change_the_head_that_is_wanted_and_nothing_else(system, batch)
 
 def test_expressions_are_learned_tracked_or_heard(system, batch):
     none, frame = torch.zeros(2, dtype=torch.long), torch.tensor([3, 7])
-    codes = {name: system(code_noise=0.0, **shares).eval().codes(frame, none).expression for name, shares in
-             {"learned": {"lips_share": 0.0}, "lips": {"lips_share": 1.0}, "speech": {"lips_share": 0.0, "speech_share": 1.0}}.items()}
+    ways = {"learned": {"lips_share": 0.0}, "lips": {"lips_share": 1.0}, "speech": {"lips_share": 0.0, "speech_share": 1.0}}
+    codes = {name: system(code_noise=0.0, **shares).eval().codes(frame, none).expression for name, shares in ways.items()}
     found = system(code_noise=0.0).eval()
     assert torch.allclose(codes["learned"], found.model.learned_expressions(frame))
     assert torch.allclose(codes["lips"], found.model.lip_module(found.lips[frame]))
