@@ -50,7 +50,7 @@ class AdaptedHead(Person):
     """
 
     def __init__(self, one_shot: Optional[dict] = None, rank: int = 2,
-                 parts: Sequence[str] = ("fusion", "deformation", "radiance", "super_resolution"), reading_gain: float = 1.2,
+                 parts: Sequence[str] = ("fusion", "deformation", "radiance", "super_resolution"), reading_gain: float = 1.4,
                  smoothing: int = 1, mouth_gain: float = 1.0):
         arguments = {"one_shot": one_shot, "rank": rank, "parts": list(parts), "reading_gain": reading_gain,
                      "smoothing": smoothing, "mouth_gain": mouth_gain}

@@ -36,6 +36,11 @@ class PhotoBasis(nn.Module):
         self.mean.copy_(values.mean(0))
         self.spread.copy_(values.std(0).clamp_min(1e-6))
 
+    def bending(self) -> Tensor:
+        """Mean squared second difference of the maps of shifts, which is 0 for shifts, turns and zooms of the whole photo."""
+        across, down = (self.shift.diff(2, axis) for axis in (-1, -2))
+        return across.square().mean() + down.square().mean()
+
     def forward(self, values: Tensor) -> Tensor:
         """The change of the photo [T, 5, h, w], see `types.Motion`, in frames with factors [T, K]."""
         factors = F.pad(((values - self.mean) / self.spread).clamp(-REACH, REACH), (1, 0), value=1.0)

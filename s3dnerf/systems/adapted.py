@@ -25,6 +25,7 @@ class AdaptedObjective:
         photometric: L1 of the frames' pixels, weighed by what they show.
         edges: L1 of the finite differences, weighed the same way.
         raw: L1 of the volume-rendered colour of both passes.
+        bending: how unevenly the photo is shifted (`PhotoBasis.bending`), so that what few frames show tears nothing.
         head: weight of the head's pixels over that of the others.
         mouth: weight of the mouth's box, on top of that.
         features: see `PersonObjective`; here it is a figure alone, and 0 leaves it out.
@@ -35,6 +36,7 @@ class AdaptedObjective:
     photometric: float = 1.0
     edges: float = 0.3
     raw: float = 0.2
+    bending: float = 0.003
     head: float = 4.0
     mouth: float = 10.0
     features: float = 0.0
@@ -108,7 +110,8 @@ class AdaptedSystem(PersonSystem):
         small = reduced(goal[None], *rendering.raw.shape[-2:])[0]
         return {"photometric": weighted((rendering.image - goal).abs(), weights),
                 "edges": edge_error(rendering.image, goal, weights),
-                "raw": ((rendering.raw - small).abs() + (rendering.coarse - small).abs()).mean()}
+                "raw": ((rendering.raw - small).abs() + (rendering.coarse - small).abs()).mean(),
+                "bending": self.model.basis.bending()}
 
 
 def shaped(rows: Tensor, side: int) -> Tensor:

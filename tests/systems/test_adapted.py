@@ -54,7 +54,7 @@ def test_a_step_changes_what_is_the_person_s_own_alone(system):
                for name in changed)
     assert {"texture", "detail", "trust", "planes.0", "planes.3", "basis.shift", "basis.shade"} <= changed
     assert any(name.startswith("head.deformation.") for name in changed) and not any("listener" in name for name in changed)
-    assert {"photometric", "edges", "raw", "code", "correlation"} <= system.noted.keys()
+    assert {"photometric", "edges", "raw", "bending", "code", "correlation"} <= system.noted.keys()
 
 
 def test_what_the_person_has_of_its_own_has_rates_of_its_own(system):
@@ -65,9 +65,11 @@ def test_what_the_person_has_of_its_own_has_rates_of_its_own(system):
     assert rate("texture") == pytest.approx(1e-3) and len(rates) == sum(p.requires_grad for p in system.model.parameters())
 
 
-@pytest.mark.parametrize("change", [{"mouth": 0.0}, {"head": 1.0}, {"edges": 0.0}, {"raw": 0.0}, {"code": 0.0}])
+@pytest.mark.parametrize("change", [{"mouth": 0.0}, {"head": 1.0}, {"edges": 0.0}, {"raw": 0.0}, {"code": 0.0},
+                                    {"bending": 1.0}])
 def test_every_weight_counts(system, change):
     batch, values = next(iter(system.trainer.datamodule.train_dataloader())), []
+    torch.nn.init.normal_(system.model.basis.shift)
     for objective in ({}, change):
         torch.manual_seed(0)
         system.objective = AdaptedObjective(**objective)
