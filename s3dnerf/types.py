@@ -184,8 +184,8 @@ class Motion(TensorRecord):
     tokens: Tensor
     """[*, T, 8, D] speech tokens, in time order around the frame."""
     change: Optional[Tensor] = None
-    """[*, T, 5, h, w] over the photo: what to add to the place where it is looked up, in [-1, 1] across it, and to its colour
-    (`PhotoBasis`); None where the photo stays as it is."""
+    """[*, T, 5, h, w] over the photo: what to add to the place where it is looked up, in [-1, 1] across it, and to its
+    colour (`PhotoBasis`); None where the photo stays as it is."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from s3dnerf.types import PixelBatch
 
 
 class PersonWindowModule(PersonDataModule):
-    """Windows of frames of one person's recording, all of whose pixels are given: around the mouth, anywhere, or whole frames.
+    """Windows of frames of one person's recording, with all their pixels: around the mouth, anywhere, or whole frames.
 
     Args:
         shards: see `PersonDataModule`.

@@ -37,8 +37,8 @@ class AdaptedHead(Person):
     * how far the person's own reading of speech, found in closed form (`SpeechAttention`), takes the place of what the
       one-shot model hears in it (`trust`).
 
-    A speech code is a lip code of 12 numbers and, behind it, the speech tokens that the deformation field attends to; tracked
-    lips have no tokens.
+    A speech code is a lip code of 12 numbers and, behind it, the speech tokens that the deformation field attends to;
+    tracked lips have no tokens.
 
     Args:
         one_shot: arguments of the one-shot model; None are its defaults. `started_from` fills them in.
@@ -102,8 +102,8 @@ class AdaptedHead(Person):
     # what is heard -----------------------------------------------------------------------------------------------------
 
     def hear(self, heard: Tensor, frames: Tensor) -> Tensor:
-        """Lip codes [N, 12] of the frames [N] of a recording whose features are `heard` [T, C, W]: the one-shot model's, and,
-        as far as that is trusted, the person's own reading."""
+        """Lip codes [N, 12] of the frames [N] of a recording whose features are `heard` [T, C, W]: the one-shot model's,
+        and, as far as that is trusted, the person's own reading."""
         theirs = self.listener.code(self._tokens(heard, frames)) * self.head.mouth_gain
         return torch.lerp(theirs, super().hear(heard, frames) * self.reading_gain, self.trust.clamp(0, 1))
 
@@ -134,8 +134,8 @@ class AdaptedHead(Person):
         """See `Person`; and chooses the photo, whose tri-planes and detail are those of the one-shot model."""
         size = self.image_size
         if video.frames.shape[1] != size:
-            raise InputError(f"found frames of {video.frames.shape[1]} pixels and one-shot weights for {size}; set data.size to "
-                             f"{size}")
+            raise InputError(f"found frames of {video.frames.shape[1]} pixels and one-shot weights for {size}; set data.size "
+                             f"to {size}")
         super().adopt(video, learned)
         number = typical_frame(video, learned)
         large = lambda mask: F.interpolate(mask.float()[None, None], (size, size), mode="bilinear", align_corners=False)[0]
@@ -190,7 +190,7 @@ class AdaptedHead(Person):
 
 
 def typical_frame(video: PersonVideo, learned: int) -> int:
-    """The frame, of the first `learned`, whose landmarks lie nearest to where they mostly are: a usual pose, with open eyes and
-    lips nearly closed."""
+    """The frame, of the first `learned`, whose landmarks lie nearest to where they mostly are: a usual pose, with open eyes
+    and lips nearly closed."""
     places = project(video.mesh[:learned], video.cameras[:learned])[0]
     return int((places - places.median(0).values).norm(dim=-1).mean(-1).argmin())

@@ -37,7 +37,7 @@ class PhotoBasis(nn.Module):
         self.spread.copy_(values.std(0).clamp_min(1e-6))
 
     def bending(self) -> Tensor:
-        """Mean squared second difference of the maps of shifts, which is 0 for shifts, turns and zooms of the whole photo."""
+        """Mean squared second difference of the maps of shifts: 0 for shifts, turns and zooms of the whole photo."""
         across, down = (self.shift.diff(2, axis) for axis in (-1, -2))
         return across.square().mean() + down.square().mean()
 

@@ -9,5 +9,5 @@ from s3dnerf.systems.motion import MotionSystem
 from s3dnerf.systems.person import PersonSystem
 from s3dnerf.systems.talking_head import TalkingHeadSystem
 
-__all__ = ["ADNeRFSystem", "AdaptedSystem", "CodeExtractorSystem", "DisentangledSystem", "LipSyncSystem", "LogRenderings", "MotionSystem",
-           "NaNGuard", "PersonSystem", "SyncPlateau", "TalkingHeadSystem"]
+__all__ = ["ADNeRFSystem", "AdaptedSystem", "CodeExtractorSystem", "DisentangledSystem", "LipSyncSystem", "LogRenderings",
+           "MotionSystem", "NaNGuard", "PersonSystem", "SyncPlateau", "TalkingHeadSystem"]
