@@ -12,11 +12,12 @@ from s3dnerf.errors import InputError
 from s3dnerf.face import MESH_POINTS, FaceCode
 from s3dnerf.geometry import project
 from s3dnerf.media import frame_count
-from s3dnerf.models.one_shot import S3DNeRF, look_up
+from s3dnerf.models.one_shot import S3DNeRF, border_fade, look_up
 from s3dnerf.models.person import TOGETHER, Person
 from s3dnerf.networks.low_rank import adapt, load_adapted
 from s3dnerf.networks.photo_basis import PhotoBasis
 from s3dnerf.networks.speech_attention import smooth
+from s3dnerf.networks.super_resolution import resize
 from s3dnerf.types import Appearance, Cameras, Condition, Motion, PersonVideo, Portrait, Rendering, Window
 
 LIPS = FaceCode.size - 1
@@ -33,6 +34,8 @@ class AdaptedHead(Person):
     * the tri-planes, a texture that is added to the photo, what it lacks in detail, and how hair, neck and shoulders go
       with the head (`Surroundings`);
     * how the photo shifts and shades with the head's pose and with the eyes (`PhotoBasis`);
+    * how far the recording's background plate takes the place of the photo's, which shows the person once more where they
+      have left (`plate`);
     * adapters of what reads and moves the planes;
     * how far the person's own reading of speech, found in closed form (`SpeechAttention`), takes the place of what the
       one-shot model hears in it (`trust`).
@@ -68,7 +71,7 @@ class AdaptedHead(Person):
         self.planes = nn.ParameterList(torch.zeros_like(plane) for plane in planes)
         self.texture, self.detail = (nn.Parameter(torch.zeros(1, 3, size, size)) for _ in range(2))
         self.basis = PhotoBasis(FACTORS)
-        self.trust = nn.Parameter(torch.zeros(()))
+        self.trust, self.plate = (nn.Parameter(torch.zeros(())) for _ in range(2))
         for name, shape in {"photo": (3, size, size), "photo_head": (1, size, size), "photo_person": (1, size, size),
                             "photo_mesh": (MESH_POINTS, 3), "photo_pose": (4, 4), "usual_eyes": ()}.items():
             self.register_buffer(name, torch.zeros(shape))
@@ -177,16 +180,31 @@ class AdaptedHead(Person):
              stride: Optional[int] = None) -> Rendering:
         """Frames [1, T], or a window [1] of them, seen by cameras [T] under conditions [T]; see `S3DNeRF.render`."""
         motion = self.motion(cameras, condition)
-        return self.head.render(self.appearance(), motion, cameras.map(lambda x: x[None]), window, stride)
+        found = self.head.render(self.appearance(), motion, cameras.map(lambda x: x[None]), window, stride)
+        behind = self.background
+        if window is not None:
+            left, top = int(window.left), int(window.top)
+            behind = behind[:, top:top + window.height, left:left + window.width]
+        return replace(found, image=torch.lerp(behind, found.image, 1 - self.plate.clamp(0, 1) * (1 - self.matte(found))))
+
+    def matte(self, rendering: Rendering) -> Tensor:
+        """[1, T, 1, H, W] where a rendering shows the person: the head where it is opaque, the torso where the photo's is looked
+        up, and, at the frame's border, where nothing is rendered, whatever of the photo's person is looked up."""
+        cover = resize(rendering.opacity[0], *rendering.image.shape[-2:])
+        places = rendering.source[0]
+        read = lambda mask: look_up(mask.expand(len(places), -1, -1, -1), places)
+        torso = read(self.photo_person * (1 - self.photo_head))
+        border = (1 - border_fade(places)) * read(self.photo_person)
+        return (cover + (1 - cover) * torch.maximum(torso, border))[None]
 
     @torch.no_grad()
     def render(self, cameras: Cameras, condition: Condition, background: Optional[Tensor] = None) -> Rendering:
         """See `Person`; [T]."""
-        rendering = self.look(cameras, condition)[0]
-        if background is None:
-            return rendering
-        person = look_up(self.photo_person.expand(len(rendering.image), -1, -1, -1), rendering.source)
-        return replace(rendering, image=torch.lerp(background.to(person), rendering.image, person))
+        rendering = self.look(cameras, condition)
+        if background is not None:
+            image = torch.lerp(background.to(rendering.image), rendering.image, self.matte(rendering))
+            rendering = replace(rendering, image=image)
+        return rendering[0]
 
 
 def typical_frame(video: PersonVideo, learned: int) -> int:

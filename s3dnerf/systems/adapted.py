@@ -55,7 +55,7 @@ class AdaptedSystem(PersonSystem):
         train_only: see `ModelSystem`.
         init_from: see `ModelSystem`.
         plane_rate: factor on the rate for the tri-planes and the photo's basis.
-        trust_rate: factor on the rate for the trust in the person's own reading of speech.
+        trust_rate: factor on the rate for the trust in the person's own reading of speech and in the background plate.
         full_stride: pixels per ray in whole frames.
         lips_share: see `PersonSystem`.
         code_noise: see `PersonSystem`.
@@ -70,7 +70,7 @@ class AdaptedSystem(PersonSystem):
                  code_frames: int = 96, one_shot: str = DEFAULT):
         super().__init__(model.started_from(load_model(one_shot)), objective, optimizer, scheduler, train_only, init_from,
                          lips_share=lips_share, code_noise=code_noise, code_frames=code_frames, listener=one_shot)
-        self.rates = {"planes": plane_rate, "basis": plane_rate, "trust": trust_rate}
+        self.rates = {"planes": plane_rate, "basis": plane_rate, "trust": trust_rate, "plate": trust_rate}
         self.full_stride = full_stride
 
     def configure_optimizers(self):

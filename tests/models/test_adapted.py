@@ -65,7 +65,7 @@ def test_the_first_frames_are_the_one_shot_model_s(head, one_shot, person_video)
     lambda head: head.planes[3].add_(torch.randn_like(head.planes[3])),
     lambda head: head.texture.add_(0.1), lambda head: head.detail.add_(0.1),
     lambda head: head.basis.shift[0].add_(1.0), lambda head: head.basis.shift[7].add_(1.0),
-    lambda head: head.basis.shade[3].add_(1.0), lambda head: head.trust.add_(1.0),
+    lambda head: head.basis.shade[3].add_(1.0), lambda head: head.trust.add_(1.0), lambda head: head.plate.add_(1.0),
     lambda head: head.head.surroundings.table[0, 1].mul_(0.5),
     *(lambda head, layer=layer: head.head.get_submodule(layer).parametrizations.weight[0].up.normal_()
       for layer in ("fusion.merge", "deformation.out", "radiance.out", "super_resolution.leave"))])
