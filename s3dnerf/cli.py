@@ -176,6 +176,7 @@ def lightning(args: list[str], run: bool = True):
     import s3dnerf.data.module  # noqa: F401
     import s3dnerf.data.person  # noqa: F401
     import s3dnerf.data.person_frames  # noqa: F401
+    import s3dnerf.data.person_windows  # noqa: F401
     from s3dnerf.experiment import Experiment
 
     strict = {"exit_on_error": False}

@@ -151,7 +151,7 @@ def train(train: str, val: str, output: str, config: Optional[List[str]] = None,
     Curriculum(plan, train, val, output, config or (), gate).run(stages)
 
 
-def personalize(video: str, output: str, method: Literal["rad-nerf", "ad-nerf", "disentangled"] = "rad-nerf",
+def personalize(video: str, output: str, method: Literal["rad-nerf", "ad-nerf", "disentangled", "adapt"] = "rad-nerf",
                 config: Optional[List[str]] = None, size: int = 256) -> None:
     """Learns one person from a video of them: weights with which `speak` needs no photo.
 

@@ -21,7 +21,8 @@ from s3dnerf.paste import to_bytes
 from s3dnerf.sheet import compare
 from s3dnerf.types import Condition
 
-METHODS = {"rad-nerf": "rad_nerf_stages.yaml", "ad-nerf": "ad_nerf_stages.yaml", "disentangled": "disentangled_stages.yaml"}
+METHODS = {"rad-nerf": "rad_nerf_stages.yaml", "ad-nerf": "ad_nerf_stages.yaml", "disentangled": "disentangled_stages.yaml",
+           "adapt": "adapt_stages.yaml"}
 """Name on the command line -> its list of stages in configs/person. A method is a model, a
 `models.person.Person`, and a list of stages."""
 

@@ -183,6 +183,9 @@ class Motion(TensorRecord):
     """[*, T, K] lip code (offset from the speaker's mean lips) and eye opening; see `face.FaceCode`."""
     tokens: Tensor
     """[*, T, 8, D] speech tokens, in time order around the frame."""
+    change: Optional[Tensor] = None
+    """[*, T, 5, h, w] over the photo: what to add to the place where it is looked up, in [-1, 1] across it, and to its
+    colour (`PhotoBasis`); None where the photo stays as it is."""
 
 
 @dataclass(frozen=True)

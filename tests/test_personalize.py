@@ -15,6 +15,7 @@ from s3dnerf.data.person import read_person
 from s3dnerf.errors import InputError
 from s3dnerf.inference import TalkingHead
 from s3dnerf.media import VideoWriter, read_frames, read_image, read_sound
+from s3dnerf.models.hub import save_model
 from s3dnerf.personalize import personalize
 from s3dnerf.systems.person import PersonSystem
 
@@ -101,6 +102,20 @@ def test_other_methods_go_the_whole_way(person_shards, tmp_path, method, stages)
     head = TalkingHead.load(output)
     quiet, loud = (np.stack(list(head.speak(speech=np.zeros(3200, np.float32), mouth_gain=gain))) for gain in (0.0, 9.0))
     assert len(quiet) == 5 and not np.array_equal(quiet, loud)
+
+
+def test_adapt_s_whole_way(person_shards, tiny_head, tmp_path):
+    video, output, small = tmp_path / "me.mp4", tmp_path / "me", tmp_path / "small.yaml"
+    video.write_bytes(b"a recording that was prepared before")
+    shutil.copytree(person_shards, output / "shards")
+    save_model(tiny_head, tmp_path / "one_shot")
+    small.write_text(f"model: {{init_args: {{one_shot: {tmp_path / 'one_shot'}}}}}")
+    personalize(str(video), output, "adapt", ["configs/person/adapt_tiny.yaml", str(small)], 64)
+    figures = json.loads((output / "figures.json").read_text())
+    assert figures["method"] == "adapt" and figures["stages"]["adapt"]["figures"]["head_psnr"] > 10
+    assert len(list(read_frames(output / "held_out.mp4"))) == 4 and (output / "preview.png").is_file()
+    head = TalkingHead.load(output)
+    assert head.model.basis.shift.any() and len(head.speak(speech=np.zeros(6400, np.float32))) == 10
 
 
 def test_an_unknown_method_lists_what_there_is(tmp_path):

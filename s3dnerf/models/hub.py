@@ -18,6 +18,7 @@ from torch import nn
 
 from s3dnerf.errors import CheckpointError
 from s3dnerf.models.ad_nerf import ADNeRF
+from s3dnerf.models.adapted import AdaptedHead
 from s3dnerf.models.disentangled import DisentangledHead
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.models.person import Person
@@ -25,9 +26,9 @@ from s3dnerf.models.rad_nerf import RADNeRF
 from s3dnerf.networks.lip_sync import LipSyncDiscriminator
 
 DEFAULT = "one-shot-256"
-TALKING = ("S3DNeRF", "RADNeRF", "ADNeRF", "DisentangledHead")
+TALKING = ("S3DNeRF", "RADNeRF", "ADNeRF", "DisentangledHead", "AdaptedHead")
 """Classes that speak; the others judge."""
-CLASSES = {kind.__name__: kind for kind in (S3DNeRF, RADNeRF, ADNeRF, DisentangledHead, LipSyncDiscriminator)}
+CLASSES = {kind.__name__: kind for kind in (S3DNeRF, RADNeRF, ADNeRF, DisentangledHead, AdaptedHead, LipSyncDiscriminator)}
 
 
 def weights_folder() -> Path:

@@ -141,10 +141,13 @@ class S3DNeRF(nn.Module):
 
     def encode(self, portrait: Portrait) -> Appearance:
         """Everything that does not change from frame to frame, of portraits [B]."""
-        planes = self.encoder(portrait.image, portrait.mask)
+        return self.appearance(self.encoder(portrait.image, portrait.mask), portrait)
+
+    def appearance(self, planes: Sequence[Tensor], portrait: Portrait, detail: Optional[Tensor] = None) -> Appearance:
+        """The same, of portraits whose tri-planes are given, one per scale, each [B, 3, C, h, w]."""
         lattice = self.deformation.lattice_points(portrait.image).expand(len(portrait.image), -1, -1)
         code = self.face_code.absolute(portrait.mesh)
-        appearance = Appearance(planes, lattice, portrait, code)
+        appearance = Appearance(planes, lattice, portrait, code, detail)
         return replace(appearance, lattice=self._fuse(appearance, lattice))
 
     def with_detail(self, appearance: Appearance) -> Appearance:
@@ -211,7 +214,7 @@ class S3DNeRF(nn.Module):
         flow = self.flow(appearance, motion)
         coarse, fine = self.renderer(rays, lambda points: self.field(appearance, motion, points, flow))
         surface = Surface(cameras, rays, cast_rays(seen, window.height, window.width), flow.mesh)
-        return self._finish(appearance, coarse, fine, surface, window, (batch, frames, height, width))
+        return self._finish(appearance, motion.change, coarse, fine, surface, window, (batch, frames, height, width))
 
     def field(self, appearance: Appearance, motion: Motion, points: Tensor, flow: FaceFlow) -> FieldSamples:
         """The field at points [B, T, R, S, 3] of the observed, moving face."""
@@ -242,8 +245,8 @@ class S3DNeRF(nn.Module):
         through = (2 * (depth - head_depth) + HEAD_FRONT - HEAD_BACK) / (HEAD_FRONT + HEAD_BACK)
         return source, torch.cat([source, through], -1)
 
-    def _finish(self, appearance: Appearance, coarse: RayColours, fine: RayColours, surface: Surface, window: Window,
-                shape: tuple[int, int, int, int]) -> Rendering:
+    def _finish(self, appearance: Appearance, change: Optional[Tensor], coarse: RayColours, fine: RayColours,
+                surface: Surface, window: Window, shape: tuple[int, int, int, int]) -> Rendering:
         """Rays to images: look the photo up, put the rendered inside of the mouth in, add super-resolution."""
         portrait, (batch, frames, height, width) = appearance.portrait, shape
         image = lambda rows: rows.transpose(-1, -2).unflatten(-1, (height, width)).flatten(0, 1)
@@ -261,10 +264,14 @@ class S3DNeRF(nn.Module):
         detail, inside = self._sharpen(portrait, fine, surface, window, (height, width))
         cover = resize(opacity, window.height, window.width)
         places = large + resize(source - small, window.height, window.width) + detail * cover
+        shade = 0
+        if change is not None:
+            shift, shade = look_up(change.flatten(0, 1), places).split([2, 3], 1)
+            places = places + shift
         features = image(fine.features) * fade
         raw = features[:, :3] + (1 - opacity) * behind
         if self.warp:
-            warped = look_up(photo, places, "bicubic")
+            warped = look_up(photo, places, "bicubic") + shade
         else:
             own = look_up(photo, large)
             warped = own + (resize(features[:, :3], window.height, window.width) - cover * own) * border_fade(large)
