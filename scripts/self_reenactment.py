@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Makes every clip of a manifest's split again from its own first frame: `self_reenactment.py --help`.
 
-The first frame is the photo, the clip's own sound the speech (or, with --shuffled, the sound of the clip before), the
-clip's own head motion the pose. The folder that it writes can be judged against the recordings, clip by clip.
+The first frame is the photo, the clip's own sound the speech (or, with --shuffled, the sound of the clip half the list away:
+neighbours in a list of single words may say the same word), the clip's own head motion the pose. The folder that it writes can
+be judged against the recordings, clip by clip.
 """
 import argparse
 import csv
@@ -34,7 +35,7 @@ head = TalkingHead.load(options.weights)
 for index, clip in enumerate(clips):
     sound = read_sound(clip)
     if options.shuffled:
-        other = read_sound(clips[index - 1])
+        other = read_sound(clips[index - len(clips) // 2])
         sound = other[: len(sound)] if len(other) >= len(sound) else other
     video = head.speak(next(read_frames(clip)), sound, frame="face", pose=clip, mouth_gain=options.mouth_gain,
                        drive=clip if options.drive else None)
