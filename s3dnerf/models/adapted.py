@@ -25,17 +25,21 @@ FACTORS = 7
 """the head's pose, six numbers, and the eyes: what the photo changes with"""
 
 
+AROUND = 2
+"""rays around the rendered head that still show it: hair and ears have soft edges"""
+
+
 class AdaptedHead(Person):
     """The one-shot model with a photo, tri-planes and low-rank adapters of one person's own; see `Person`.
 
     The photo is the recording's most typical frame, and the tri-planes start as what the encoder makes of it: until
-    something is learned, frames are those of the one-shot model, bit for bit. What is learned:
+    something is learned, frames are those of the one-shot model, bit for bit. Within the first steps the recording's
+    background plate takes the place of the photo's background, which shows the person once more where they have left. What
+    is learned:
 
     * the tri-planes, a texture that is added to the photo, what it lacks in detail, and how hair, neck and shoulders go
       with the head (`Surroundings`);
     * how the photo shifts and shades with the head's pose and with the eyes (`PhotoBasis`);
-    * how far the recording's background plate takes the place of the photo's, which shows the person once more where they
-      have left (`plate`);
     * adapters of what reads and moves the planes;
     * how far the person's own reading of speech, found in closed form (`SpeechAttention`), takes the place of what the
       one-shot model hears in it (`trust`).
@@ -71,9 +75,9 @@ class AdaptedHead(Person):
         self.planes = nn.ParameterList(torch.zeros_like(plane) for plane in planes)
         self.texture, self.detail = (nn.Parameter(torch.zeros(1, 3, size, size)) for _ in range(2))
         self.basis = PhotoBasis(FACTORS)
-        self.trust, self.plate = (nn.Parameter(torch.zeros(())) for _ in range(2))
+        self.trust = nn.Parameter(torch.zeros(()))
         for name, shape in {"photo": (3, size, size), "photo_head": (1, size, size), "photo_person": (1, size, size),
-                            "photo_mesh": (MESH_POINTS, 3), "photo_pose": (4, 4), "usual_eyes": ()}.items():
+                            "photo_mesh": (MESH_POINTS, 3), "photo_pose": (4, 4), "usual_eyes": (), "plate": ()}.items():
             self.register_buffer(name, torch.zeros(shape))
 
     def started_from(self, one_shot: S3DNeRF) -> "AdaptedHead":
@@ -137,8 +141,8 @@ class AdaptedHead(Person):
         """See `Person`; and chooses the photo, whose tri-planes and detail are those of the one-shot model."""
         size = self.image_size
         if video.frames.shape[1] != size:
-            raise InputError(f"found frames of {video.frames.shape[1]} pixels and one-shot weights for {size}; set data.size "
-                             f"to {size}")
+            raise InputError(f"found frames of {video.frames.shape[1]} pixels and one-shot weights for {size}; set "
+                             f"data.size to {size}")
         super().adopt(video, learned)
         number = typical_frame(video, learned)
         large = lambda mask: F.interpolate(mask.float()[None, None], (size, size), mode="bilinear", align_corners=False)[0]
@@ -185,17 +189,17 @@ class AdaptedHead(Person):
         if window is not None:
             left, top = int(window.left), int(window.top)
             behind = behind[:, top:top + window.height, left:left + window.width]
-        return replace(found, image=torch.lerp(behind, found.image, 1 - self.plate.clamp(0, 1) * (1 - self.matte(found))))
+        return replace(found, image=torch.lerp(behind, found.image, 1 - self.plate * (1 - self.matte(found))))
 
     def matte(self, rendering: Rendering) -> Tensor:
-        """[1, T, 1, H, W] where a rendering shows the person: the head where it is opaque, the torso where the photo's is looked
-        up, and, at the frame's border, where nothing is rendered, whatever of the photo's person is looked up."""
-        cover = resize(rendering.opacity[0], *rendering.image.shape[-2:])
+        """[1, T, 1, H, W] in [0, 1] where a rendering shows the person: where the head is opaque, and `AROUND` that, where
+        the photo's torso is looked up, and, at the frame's border, where no head is rendered, where its person is."""
+        cover = resize(F.max_pool2d(rendering.opacity[0], 2 * AROUND + 1, 1, AROUND), *rendering.image.shape[-2:])
         places = rendering.source[0]
         read = lambda mask: look_up(mask.expand(len(places), -1, -1, -1), places)
         torso = read(self.photo_person * (1 - self.photo_head))
         border = (1 - border_fade(places)) * read(self.photo_person)
-        return (cover + (1 - cover) * torch.maximum(torso, border))[None]
+        return (cover + torso + border).clamp_max(1)[None]
 
     @torch.no_grad()
     def render(self, cameras: Cameras, condition: Condition, background: Optional[Tensor] = None) -> Rendering:

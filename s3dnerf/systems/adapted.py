@@ -55,7 +55,8 @@ class AdaptedSystem(PersonSystem):
         train_only: see `ModelSystem`.
         init_from: see `ModelSystem`.
         plane_rate: factor on the rate for the tri-planes and the photo's basis.
-        trust_rate: factor on the rate for the trust in the person's own reading of speech and in the background plate.
+        trust_rate: factor on the rate for the trust in the person's own reading of speech.
+        plate_steps: steps over which the background plate takes the place of the photo's background.
         full_stride: pixels per ray in whole frames.
         lips_share: see `PersonSystem`.
         code_noise: see `PersonSystem`.
@@ -66,12 +67,12 @@ class AdaptedSystem(PersonSystem):
     def __init__(self, model: AdaptedHead, objective: AdaptedObjective = AdaptedObjective(),
                  optimizer: OptimizerCallable = torch.optim.Adam, scheduler: Optional[LRSchedulerCallable] = None,
                  train_only: Optional[list[str]] = None, init_from: Optional[dict[str, str]] = None, plane_rate: float = 5.0,
-                 trust_rate: float = 10.0, full_stride: int = 8, lips_share: float = 1.0, code_noise: float = 0.1,
-                 code_frames: int = 96, one_shot: str = DEFAULT):
+                 trust_rate: float = 10.0, plate_steps: int = 50, full_stride: int = 8, lips_share: float = 1.0,
+                 code_noise: float = 0.1, code_frames: int = 96, one_shot: str = DEFAULT):
         super().__init__(model.started_from(load_model(one_shot)), objective, optimizer, scheduler, train_only, init_from,
                          lips_share=lips_share, code_noise=code_noise, code_frames=code_frames, listener=one_shot)
-        self.rates = {"planes": plane_rate, "basis": plane_rate, "trust": trust_rate, "plate": trust_rate}
-        self.full_stride = full_stride
+        self.rates = {"planes": plane_rate, "basis": plane_rate, "trust": trust_rate}
+        self.plate_steps, self.full_stride = plate_steps, full_stride
 
     def configure_optimizers(self):
         """Tri-planes, the photo's basis and the trust have rates of their own."""
@@ -90,6 +91,7 @@ class AdaptedSystem(PersonSystem):
         return found if by_lips else replace(found, code=self.model.speech_code(self.heard, frame))
 
     def training_step(self, batch: PixelBatch, _index: int) -> Tensor:
+        self.model.plate.fill_(min(1.0, self.global_step / self.plate_steps))
         condition = self.condition(batch.frame, bool(torch.rand(()) < self.lips_share))
         window = Window(*(batch.pixels[:1, 0, axis] - 0.5 for axis in (0, 1)), batch.patch, batch.patch)
         whole = batch.patch == self.model.image_size
