@@ -134,6 +134,13 @@ class DisentangledHead(Person):
             codes = self.lip_module(self.lip_codes(video.mesh)[0][:min(learned, FRAMES)])
             self.expressions[:len(codes)] = codes
 
+    def train(self, mode: bool = True) -> "DisentangledHead":
+        """As ever, but rays are always looked at in the same places: two frames in a row must not differ by where they were
+        looked at, or the velocity loss asks for a picture without detail, in which it does not matter."""
+        super().train(mode)
+        self.renderer.eval()
+        return self
+
     # codes -------------------------------------------------------------------------------------------------------------
 
     def codes(self, condition: Condition, albedo: Optional[Tensor] = None,

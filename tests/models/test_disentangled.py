@@ -107,3 +107,11 @@ def test_sizes_must_fit(new_disentangled):
     codes = (found.identity, found.expressions, found.albedos, found.illuminations)
     assert [code.shape[1] for code in codes] == [100, 79, 100, 27]
     assert found.to_features.out_features == 256 and found.resolution == 64
+
+
+def test_two_frames_do_not_differ_by_where_their_rays_are_looked_at(new_disentangled, person_video):
+    """In training too; otherwise the velocity loss is about the draw of samples."""
+    found = new_disentangled().train()
+    codes, cameras = found.codes(condition(found, person_video, (0,))), person_video.cameras[:1]
+    first, again = (found.picture(cameras, codes).colour for _ in range(2))
+    assert torch.equal(first, again) and found.field.training
