@@ -351,6 +351,8 @@ class PixelBatch(TensorRecord):
     """[F, R, 1] in [0, 1]: head mask."""
     torso: Tensor
     """[F, R, 1] in [0, 1]: torso mask."""
+    person: Tensor
+    """[F, R, 1] in [0, 1]: where the person is for sure, head or torso."""
     free: Tensor
     """[F, R, 1] in [0, 1]: at and around the head, where nothing but the background can be behind it."""
     still: Tensor

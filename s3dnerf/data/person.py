@@ -122,16 +122,18 @@ def pixel_batch(video: PersonVideo, frame: Tensor, pixels: Tensor, lower: Tensor
     size = video.frames.shape[1]
     middles = pixels + 0.5
     own, torso = video.head[frame].float()[:, None], video.torso[frame].float()[:, None]
-    masks = torch.cat([own, -F.max_pool2d(-own, 3, 1, 1), torso, F.max_pool2d(own, 3, 1, 1) * (1 - torso)], 1)
+    inner = lambda mask: -F.max_pool2d(-mask, 3, 1, 1)
+    masks = torch.cat([own, inner(own), torso, inner(torch.maximum(own, torso)), F.max_pool2d(own, 3, 1, 1) * (1 - torso)], 1)
     masks = F.grid_sample(masks, (middles * (2 / size) - 1)[:, :, None], align_corners=False, padding_mode="border")[..., 0]
-    head, core, torso, free = masks.transpose(1, 2).split(1, -1)
+    head, core, torso, person, free = masks.transpose(1, 2).split(1, -1)
     background = video.background[y, x].float() / 255
     head = torch.where((colour - background).abs().amax(-1, keepdim=True) < SAME, torch.minimum(head, core), head)
     landmarks = project(video.mesh[frame], video.cameras[frame])[0]
     head = torch.where(above_mouth(landmarks, middles), head, within_face(landmarks, middles, size / 256)[..., None])
     box = lower[frame][:, None]
     inside = ((middles >= box[..., :2]) & (middles <= box[..., 2:])).all(-1, keepdim=True)
-    return PixelBatch(frame, video.cameras[frame], middles, colour, background, head, torso, free, (~inside).float(), patch)
+    return PixelBatch(frame, video.cameras[frame], middles, colour, background, head, torso, person, free,
+                      (~inside).float(), patch)
 
 
 def region_boxes(video: PersonVideo) -> Tensor:

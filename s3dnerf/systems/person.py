@@ -31,8 +31,8 @@ class PersonObjective:
     Args:
         colour: squared error of the head's pixels, over what is behind the head.
         torso: squared error of the other pixels, torso over background.
-        opacity: opacity of the head outside its mask, and of the torso outside its own: colours alone let both paint the
-            background that is behind them.
+        opacity: opacity of the head outside its mask, of the torso outside its own, and what shines through where the person
+            is: colours alone let both paint the background behind them, and a shirt like the background be left to it.
         entropy: entropy of the opacity of head and torso, so that a ray is full or empty.
         entropy_log: "ln" as in the paper (which has 1e-3 for the weight), or "log2" as in its code (1e-4).
         dynamic: size of what speech does on rays outside the lower face. (The paper has 0.1, on a sum over all samples of a
@@ -147,7 +147,7 @@ class PersonSystem(ModelSystem):
         """The terms that compare rendered pixels with recorded ones. Behind the head and its outline lies the background plate,
         elsewhere what the recording shows, so that a pixel of the torso asks the head for nothing but to be empty."""
         goal, behind = batch.colour.flatten(0, 1), batch.background.flatten(0, 1)
-        mask, chest, still = (part.flatten(0, 1) for part in (batch.head, batch.torso, batch.still))
+        mask, chest, person, still = (part.flatten(0, 1) for part in (batch.head, batch.torso, batch.person, batch.still))
         image = head.colour + (1 - head.opacity) * torch.lerp(goal, behind, batch.free.flatten(0, 1))
         below = torso * torso_colour + (1 - torso) * behind
         seen = (mask < SURE).float()
@@ -157,7 +157,8 @@ class PersonSystem(ModelSystem):
                  "entropy": entropy(head.opacity, self.objective.entropy_log), "dynamic": ramp * (head.ambient * still).mean()}
         if self.model.torso is not None:
             terms["torso"] = weighted((below - goal) ** 2, seen)
-            terms["opacity"] = terms["opacity"] + (torso * (1 - chest) * seen).mean()
+            through = (1 - head.opacity.detach()) * (1 - torso) * person
+            terms["opacity"] = terms["opacity"] + (torso * (1 - chest) * seen + through).mean()
             terms["entropy"] = terms["entropy"] + entropy(torso, self.objective.entropy_log)
         if batch.patch:
             terms["lips"] = terms["colour"]

@@ -94,10 +94,11 @@ def test_opacity_is_asked_for_within_the_masks_alone(new_person, data):
     full, none = torch.ones(rays, 1), torch.zeros(rays, 1)
     head = lambda opacity: PackedColours(none.expand(-1, 3), opacity, none, none)
     term = lambda opacity, torso: found.picture_terms(batch, head(opacity), torso, none.expand(-1, 3))["opacity"]
-    outside = (1 - mask).mean()
-    assert term(none, none) == 0 and term(mask, none) < outside / 2 and torch.isclose(term(full, none), outside)
+    outside, person = (1 - mask).mean(), batch.person.flatten(0, 1)
+    assert term(mask, full) < outside and torch.isclose(term(full, none), outside)
     beside = ((1 - batch.torso.flatten(0, 1)) * (mask < 0.05)).mean()
     assert torch.isclose(term(none, full), beside) and 0.05 < beside < 0.95
+    assert torch.isclose(term(none, none), person.mean()) and 0.05 < person.mean() < 0.95
 
 
 def test_tracked_lips_or_speech_say_what_is_seen(new_person, data):
