@@ -7,16 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3dnerf.face import EYELIDS, metric_face
-from s3dnerf.networks.deformation import smooth
 from s3dnerf.networks.grid_encoding import GridEncoding
+from s3dnerf.networks.regions import FaceRegions
 from s3dnerf.types import PointSamples
 
 MODES = ("modulation", "deformation", "composed", "implicit")
 SPEECH_START = 0.1
 """features of the grid of speech before anything is learned, at most"""
-NOSE = (-0.05, 0.2)
-"""heights, head frame (y down), between which speech begins to be heard: the tip of the nose, and below its base"""
 OFFSET = 0.15
 """largest offset of the deformation mode, as a share of the box"""
 
@@ -68,7 +65,7 @@ class DecomposedField(nn.Module):
             raise ValueError(f"found mode={mode!r}; expected one of {', '.join(MODES)}")
         if not 1 <= audio_dimensions <= 3:
             raise ValueError(f"found audio_dimensions={audio_dimensions}; expected 1, 2 or 3")
-        self.mode, self.view_degree, self.eye_radius, self.lower_face = mode, view_degree, eye_radius, lower_face
+        self.mode, self.view_degree = mode, view_degree
         self.space = GridEncoding(3, levels, channels, base, finest, entries)
         features, seen = self.space.out_channels, self.space.out_channels + 1
         coordinate = 3 if mode == "deformation" else audio_dimensions
@@ -87,8 +84,7 @@ class DecomposedField(nn.Module):
         with torch.no_grad():  # a flat grid of speech gives its coordinate no gradient, and the coordinate would die out
             if mode == "modulation":
                 self.speech.table.mul_(SPEECH_START / 1e-4)
-        lids = torch.from_numpy(metric_face())[list(EYELIDS)].unflatten(0, (2, -1)).mean(1)
-        self.register_buffer("eyes", lids, persistent=False)
+        self.regions = FaceRegions(lower_face, eye_radius)
 
     def forward(self, points: Tensor, places: Tensor, directions: Tensor, code: Tensor, eyes: Tensor, appearance: Tensor,
                 owner: Tensor) -> PointSamples:
@@ -113,7 +109,8 @@ class DecomposedField(nn.Module):
                 owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Density [N, 1], what the colour net is told, [N, width], and the size of the audio coordinate, [N, 1]."""
         features, heard = self.space(places), self.ambient_code(code)[owner]
-        lids, here = eyes[owner] * self.near_eyes(points), self.hears(points)
+        here, near_eyes = self.regions(points)
+        lids = eyes[owner] * near_eyes
         coordinate = None
         if self.ambient is not None:
             coordinate = torch.tanh(run(self.ambient, features, heard)) * here
@@ -126,19 +123,6 @@ class DecomposedField(nn.Module):
         found = run(self.density_net, torch.cat([features, lids], -1), heard * here if self.mode == "implicit" else None)
         size = torch.zeros_like(lids) if coordinate is None else coordinate.abs().sum(-1, keepdim=True)
         return truncated_exp(found[:, :1]), found[:, 1:], size
-
-    def hears(self, points: Tensor) -> Tensor:
-        """[N, 1]: 1 in the lower face, falling smoothly to 0 at the tip of the nose; 1 everywhere without `lower_face`."""
-        if not self.lower_face:
-            return torch.ones_like(points[:, :1])
-        return smooth((points[:, 1:2] - NOSE[0]) / (NOSE[1] - NOSE[0]))
-
-    def near_eyes(self, points: Tensor) -> Tensor:
-        """[N, 1]: 1 at the middle of an eye, falling smoothly to 0 at `eye_radius`; 1 everywhere without one."""
-        if self.eye_radius is None:
-            return torch.ones_like(points[:, :1])
-        distance = torch.cdist(points[:, :2], self.eyes[:, :2]).amin(1, keepdim=True) / self.eye_radius
-        return smooth(1.5 * (1 - distance))
 
 
 def plain_net(channels: int, width: int, out: int, depth: int) -> nn.ModuleList:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from s3dnerf.face import EYELIDS, metric_face
-from s3dnerf.networks.decomposed_field import NOSE
 from s3dnerf.networks.deformation import smooth
+
+NOSE = (-0.05, 0.2)
+"""heights, head frame (y down), between which speech begins to be heard: the tip of the nose, and below its base"""
 
 
 class FaceRegions(nn.Module):

@@ -1,16 +1,8 @@
-"""Where speech and eyes are heard: the same as in the field of grids."""
+"""Where speech and eyes are heard."""
 import torch
 
 from s3dnerf.face import LIPS, metric_face
-from s3dnerf.networks.decomposed_field import DecomposedField
 from s3dnerf.networks.regions import FaceRegions
-
-
-def test_regions_are_those_of_the_decomposed_field():
-    points = torch.randn(50, 3)
-    grids = DecomposedField(levels=2, channels=2, finest=8, entries=64, audio_levels=1, width=8)
-    speech, lids = FaceRegions()(points)
-    assert torch.allclose(speech, grids.hears(points)) and torch.allclose(lids, grids.near_eyes(points), atol=1e-5)
 
 
 def test_lips_hear_speech_and_lids_do_not():
