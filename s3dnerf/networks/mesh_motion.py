@@ -44,7 +44,9 @@ class MeshMotion(nn.Module):
 
     def __init__(self, size: tuple[int, int] = (84, 80)):
         super().__init__()
-        self.size, self.face_code, self.triangles = tuple(size), FaceCode(), MeshTriangles()
+        self.size, self.face_code = tuple(size), FaceCode()
+        self.triangles = MeshTriangles(*(np.linspace(-1, 1, n) * FACE_HALF[axis] + FACE_CENTRE[axis]
+                                         for n, axis in zip(self.size, (1, 0))))
         self.shown = nn.Parameter(torch.tensor([6.0, -4.0]))
         self.register_buffer("radius", torch.from_numpy(landmark_radii()), persistent=False)
 
@@ -53,19 +55,14 @@ class MeshMotion(nn.Module):
         change = code - self.face_code.own(mesh)[:, None]
         start = mesh[:, None, :, :2]
         target = meet(start + self.face_code.mesh_displacement(change))
-        y, x = self._axes(mesh)
-        offset, word = self.triangles(y, x, target[:, :, :SKIN], (start - target)[:, :, :SKIN])
+        y, x = self.triangles.y, self.triangles.x
+        offset, word = self.triangles(target[:, :, :SKIN], (start - target)[:, :, :SKIN])
         offset = torch.lerp(self._carry(y, x, with_lids(target), with_lids(start - target)), offset, word)
         points = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1)
         distance = outline_distance(points, target[:, :, list(INNER_LIPS)]).transpose(2, 3).unflatten(-1, self.size)
         gap = lambda landmarks: (landmarks[..., 14, 1] - landmarks[..., 13, 1]).clamp_min(0.01)
         shown = torch.sigmoid((gap(start) / gap(target)).clamp_max(1.0) * self.shown[0] + self.shown[1])
         return MeshFlow(torch.cat([offset, distance], 2), shown[..., None])
-
-    def _axes(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the maps' rows and columns lie, head frame."""
-        return tuple(torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) * FACE_HALF[axis] + FACE_CENTRE[axis]
-                     for n, axis in zip(self.size, (1, 0)))
 
     def _carry(self, y: Tensor, x: Tensor, landmarks: Tensor, offsets: Tensor) -> Tensor:
         """Maps [B, T, 2, h, w] of the offsets [B, T, P, 2] of landmarks [B, T, P, 2], averaged under Gaussian weights.

@@ -22,9 +22,13 @@ class MeshTriangles(nn.Module):
     the mesh, are closed by triangles from rim to rim.
 
     Upper and lower lip, a pixel apart, thus move each with their own landmarks.
+
+    Args:
+        y: [h] ascending heights in the head frame, the rows at which offsets are told.
+        x: [w] the same of columns.
     """
 
-    def __init__(self):
+    def __init__(self, y: np.ndarray, x: np.ndarray):
         super().__init__()
         triangles = np.concatenate([np.load(files("s3dnerf") / "assets" / "face_triangles.npy").astype(np.int64),
                                     *(across(ring) for ring in (INNER_LIPS, *EYE_RINGS))])
@@ -32,18 +36,20 @@ class MeshTriangles(nn.Module):
         triangles = triangles[weights[triangles].max(1) > 0]
         face = metric_face()[:, :2]
         low = face[triangles, 1].mean(1) > face[list(LIPS), 1].min() - 0.3
-        self.triangles = [triangles[part] for part in (low, ~low)]
-        self.boxes = [(face[part].min((0, 1)) - MARGIN, face[part].max((0, 1)) + MARGIN) for part in self.triangles]
-        self.register_buffer("weights", torch.from_numpy(weights), persistent=False)
+        parts = [triangles[part] for part in (low, ~low)]
+        self.triangles = [torch.from_numpy(part) for part in parts]
+        self.cells = [tuple(within(axis, face[part, index]) for axis, index in ((y, 1), (x, 0))) for part in parts]
+        for name, values in {"y": y, "x": x, "weights": weights}.items():
+            self.register_buffer(name, torch.from_numpy(values.astype(np.float32)), persistent=False)
 
-    def forward(self, y: Tensor, x: Tensor, landmarks: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """For landmarks [B, T, 468, 2] that move by `offsets`: the offsets [B, T, 2, h, w] at rows `y` [h] and columns `x` [w] of
-        the head frame, and from 0 to 1 how much the triangles have to say there, [B, T, 1, h, w]."""
+    def forward(self, landmarks: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """For landmarks [B, T, 468, 2] that move by `offsets`: the offsets [B, T, 2, h, w] at rows and columns of the head frame,
+        and from 0 to 1 how much the triangles have to say there, [B, T, 1, h, w]."""
         said = torch.cat([offsets, self.weights[:, None].expand(*offsets.shape[:2], -1, 1)], -1)
-        read = said.new_zeros(*said.shape[:2], 3, len(y), len(x))
-        for triangles, (low, high) in zip(self.triangles, self.boxes):
-            columns, rows = (within(axis, low[i], high[i]) for i, axis in enumerate((x, y)))
-            found, held = interpolate(y[rows], x[columns], landmarks[:, :, triangles], said[:, :, triangles])
+        read = said.new_zeros(*said.shape[:2], 3, len(self.y), len(self.x))
+        for triangles, (rows, columns) in zip(self.triangles, self.cells):
+            corners, values = landmarks[:, :, triangles], said[:, :, triangles]
+            found, held = interpolate(self.y[rows], self.x[columns], corners, values)
             read[..., rows, columns] = torch.where(held, found, read[..., rows, columns])
         return read[:, :, :2], read[:, :, 2:].clamp(0, 1)
 
@@ -67,10 +73,9 @@ def closeness(triangles: np.ndarray, core: tuple[int, ...]) -> np.ndarray:
     return weights.clip(0)
 
 
-def within(axis: Tensor, low: float, high: float) -> slice:
-    """The part of an ascending axis that lies between two values."""
-    first, last = torch.searchsorted(axis, axis.new_tensor([low, high])).tolist()
-    return slice(first, last)
+def within(axis: np.ndarray, places: np.ndarray) -> slice:
+    """The part of an ascending axis that lies around places, with a margin."""
+    return slice(*np.searchsorted(axis, (places.min() - MARGIN, places.max() + MARGIN)).tolist())
 
 
 def interpolate(y: Tensor, x: Tensor, corners: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

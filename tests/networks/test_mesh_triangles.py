@@ -9,53 +9,46 @@ from s3dnerf.networks.mesh_triangles import MeshTriangles, across, closeness, in
 FACE = torch.from_numpy(metric_face())[:468, :2]
 
 
-@pytest.fixture(scope="module")
-def triangles():
-    return MeshTriangles()
+def at(y, x, landmarks, offsets):
+    """What triangles say at rows y and columns x of landmarks [468, 2] that move by offsets."""
+    return MeshTriangles(np.atleast_1d(y), np.atleast_1d(x))(landmarks[None, None], offsets[None, None])
 
 
-def around(points, steps=60, margin=0.05):
-    """Rows and columns that span points [N, 2]."""
-    low, high = points.amin(0) - margin, points.amax(0) + margin
-    return torch.linspace(low[1], high[1], steps), torch.linspace(low[0], high[0], steps)
-
-
-def test_an_affine_motion_is_met_exactly_wherever_triangles_speak(triangles):
-    y, x = around(FACE[list(LIPS)])
+def test_an_affine_motion_is_met_exactly_wherever_triangles_speak():
+    low, high = FACE[list(LIPS)].numpy().min(0) - 0.05, FACE[list(LIPS)].numpy().max(0) + 0.05
+    y, x = np.linspace(low[1], high[1], 60), np.linspace(low[0], high[0], 60)
     matrix, shift = torch.tensor([[0.1, -0.05], [0.02, 0.2]]), torch.tensor([0.03, -0.01])
-    found, share = triangles(y, x, FACE[None, None], (FACE @ matrix + shift)[None, None])
-    places = torch.stack([x.expand(60, -1), y[:, None].expand(-1, 60)], -1)
+    found, share = at(y, x, FACE, FACE @ matrix + shift)
+    places = torch.from_numpy(np.stack(np.meshgrid(x, y), -1)).float()
     goal = (places @ matrix + shift).permute(2, 0, 1)
     spoken = share[0, 0, 0] > 0.01
     assert spoken.float().mean() > 0.9
     assert (found[0, 0] - goal).abs()[:, spoken].max() < 1e-5
 
 
-def test_their_word_is_whole_at_the_lips_and_nothing_at_the_forehead(triangles):
-    word = lambda point: triangles(*[axis[None] for axis in FACE[point].flip(0) + 1e-4], FACE[None, None],
-                                   torch.zeros(1, 1, 468, 2))[1].item()
+def test_their_word_is_whole_at_the_lips_and_nothing_at_the_forehead():
+    word = lambda point: at(*(FACE[point].flip(0) + 1e-4).numpy(), FACE, torch.zeros(468, 2))[1].item()
     assert word(0) > 0.99 and word(17) > 0.99 and word(159) > 0.9
     assert word(10) == 0 and word(151) == 0
-    assert triangles.weights[[152, 234, 454]].max() == 0
+    assert MeshTriangles(np.zeros(1), np.zeros(1)).weights[[152, 234, 454]].max() == 0
 
 
-def test_lips_that_touch_part_at_their_line(triangles):
+def test_lips_that_touch_part_at_their_line():
     face, offsets = FACE.clone(), torch.zeros(468, 2)
     upper, lower = list(INNER_LIPS[:10:-1]), list(INNER_LIPS[1:10])
     face[lower] = face[upper]
     offsets[list(INNER_LIPS[1:10])] = torch.tensor([0.0, 0.1])
-    y = face[13, 1] + torch.tensor([-0.003, 0.003])
-    found, _ = triangles(y, face[13, :1], face[None, None], offsets[None, None])
+    found, _ = at(face[13, 1].item() + np.array([-0.003, 0.003]), face[13, 0].item(), face, offsets)
     above, below = found[0, 0, 1, :, 0]
     assert abs(above) < 1e-5 and 0.08 < below <= 0.1 + 1e-6
 
 
 @pytest.mark.parametrize("ring", [INNER_LIPS, *EYE_RINGS])
-def test_mouth_and_eyes_are_closed(triangles, ring):
+def test_mouth_and_eyes_are_closed(ring):
     face = FACE.clone()
     face[14, 1] += 0.1
-    middle = face[list(ring)].mean(0)
-    _, share = triangles(middle[1:], middle[:1], face[None, None], torch.zeros(1, 1, 468, 2))
+    x, y = face[list(ring)].mean(0).tolist()
+    _, share = at(y, x, face, torch.zeros(468, 2))
     assert share.item() > 0.99
     areas = area(FACE.numpy()[across(ring)])
     polygon = FACE[list(ring)].numpy()
