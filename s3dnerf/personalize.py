@@ -46,13 +46,14 @@ def personalize(video: str, output: Path, method: str = "rad-nerf", config: Sequ
                 plans: str = "configs/person") -> None:
     """Learns one person from a video; see `commands.personalize`.
 
-    InputError for a video that cannot be used, for an unknown method, and for an output that was begun with another video.
+    InputError for a video that cannot be used, for an unknown method, and for an output that was begun with another video,
+    method or size.
     """
     if method not in METHODS:
         raise InputError(f"found method {method!r}; expected one of {', '.join(METHODS)}")
     check_file(video, "video")
     begin = time.perf_counter()
-    _same_video(video, output)
+    _same_run(output, video, method, size)
     shards = output / "shards"
     for remark in prepare_person(video, shards, size, partial(lip_matcher, DEFAULT)):
         say(f"note: {remark}")
@@ -70,13 +71,14 @@ def personalize(video: str, output: Path, method: str = "rad-nerf", config: Sequ
     say(f"use it: s3dnerf speak --weights {output} --speech hello.wav --output out.mp4")
 
 
-def _same_video(video: str, output: Path) -> None:
-    """Notes which video a folder belongs to; InputError for another one."""
-    stat = Path(video).stat()
-    told_of = {"video": str(Path(video).resolve()), "bytes": stat.st_size}
-    path = output / "video.json"
-    if path.is_file() and json.loads(path.read_text()) != told_of:
-        raise InputError(f"{output} was begun with another --video; give the same one, or a new --output")
+def _same_run(output: Path, video: str, method: str, size: int) -> None:
+    """Notes what a folder belongs to; InputError where it was begun with something else."""
+    told_of = {"--video": [str(Path(video).resolve()), Path(video).stat().st_size], "--method": method, "--size": size}
+    path = output / "run.json"
+    begun = json.loads(path.read_text()) if path.is_file() else told_of
+    other = [option for option, value in told_of.items() if begun[option] != value]
+    if other:
+        raise InputError(f"{output} was begun with another {' and '.join(other)}; give the same, or a new --output")
     output.mkdir(parents=True, exist_ok=True)
     write_json(told_of, str(path))
 

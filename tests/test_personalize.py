@@ -48,6 +48,8 @@ def test_the_whole_way_and_taken_up_again(whole, tmp_path, capsys):
     other.write_bytes(b"another recording")
     with pytest.raises(InputError, match="another --video"):
         personalize(str(other), whole, config=TINY, size=64)
+    with pytest.raises(InputError, match="another --method and --size"):
+        personalize(str(whole.parent / "me.mp4"), whole, "adapt", size=128)
 
 
 def killed(video, output):
