@@ -152,7 +152,7 @@ def train(train: str, val: str, output: str, config: Optional[List[str]] = None,
 
 
 def personalize(video: str, output: str, method: Literal["rad-nerf", "ad-nerf", "disentangled", "adapt"] = "rad-nerf",
-                config: Optional[List[str]] = None, size: int = 256) -> None:
+                config: Optional[List[str]] = None, size: Optional[int] = None) -> None:
     """Learns one person from a video of them: weights with which `speak` needs no photo.
 
     One to five minutes of one person who speaks to the camera, with sound. The last eleventh is held out; training ends by
@@ -166,8 +166,9 @@ def personalize(video: str, output: str, method: Literal["rad-nerf", "ad-nerf", 
         video: the recording
         output: folder of the run and of the weights; given again, the run goes on
         method: how the person is learned
-        config: YAML stacked on every stage, such as configs/person/tiny.yaml; may be given several times
-        size: side of the square frames, pixels
+        config: YAML stacked on every stage, such as configs/person/ad_nerf_paper.yaml; may be given several times
+        size: side of the square frames, pixels; by default what the method's YAML says, 128 for ad-nerf and disentangled, else
+            256
     """
     from pathlib import Path
 
@@ -193,10 +194,13 @@ def bundle(checkpoint: str, output: str, lip_sync: Optional[str] = None, mouth_g
         lip_sync: checkpoint of the lip discriminator, to be kept beside the model
         mouth_gain: factor on the mouth's motion that the bundle shall have
     """
+    from s3dnerf.errors import InputError
     from s3dnerf.models.hub import load_lip_sync, load_model, save_model
 
     model = load_model(checkpoint)
     if mouth_gain is not None:
+        if not getattr(model, "by_lips", True) or not 0 <= mouth_gain <= 10:
+            raise InputError(f"found --mouth-gain {mouth_gain}; expected a number from 0 to 10, and weights that know a lip code")
         model.arguments["mouth_gain"] = mouth_gain
     save_model(model, output)
     if lip_sync is not None:

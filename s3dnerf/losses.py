@@ -1,7 +1,7 @@
 """What training asks of a rendering. Terms are means; `Objective` weighs and names them."""
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F

@@ -25,10 +25,29 @@ METHODS = {"rad-nerf": "rad_nerf_stages.yaml", "ad-nerf": "ad_nerf_stages.yaml",
            "adapt": "adapt_stages.yaml"}
 """Name on the command line -> its list of stages in configs/person. A method is a model, a
 `models.person.Person`, and a list of stages."""
+SIZE, LEAST_SIZE = 256, 32
+"""side of the frames where no file says it, and the least, pixels"""
 
 
 class PersonCurriculum(Curriculum):
-    """The stages of a method, on one person's recording; see `Curriculum`."""
+    """The stages of a method, on one person's recording; see `Curriculum`.
+
+    Args:
+        plan: the list of stages.
+        shards: folder of the prepared recording.
+        output: folder of the run.
+        overlays: YAML files that are stacked on every stage's own.
+        size: side of the frames, pixels, in place of what the files say.
+    """
+
+    def __init__(self, plan: str, shards: Path, output: Path, overlays: Sequence[str] = (), size: Optional[int] = None):
+        super().__init__(plan, str(shards), str(shards), str(output), overlays)
+        self.size = size
+
+    @property
+    def prepared_size(self) -> int:
+        """Side of the frames that are cut out of the recording, pixels."""
+        return self.size or max(self.setting(stage, "data.init_args.size") for stage in self.stages.values()) or SIZE
 
     def sources(self) -> dict[str, str]:
         """See `Curriculum`."""
@@ -36,51 +55,56 @@ class PersonCurriculum(Curriculum):
 
     def data_options(self) -> dict[str, str]:
         """See `Curriculum`."""
-        return {"data.init_args.shards": self.data[0]}
+        sizes = ("data.init_args.size", "model.init_args.model.init_args.image_size") if self.size else ()
+        return {"data.init_args.shards": self.data[0]} | {name: str(self.size) for name in sizes}
 
     def _finish(self) -> None:
         """Nothing: the person's weights are written by `personalize`."""
 
 
-def personalize(video: str, output: Path, method: str = "rad-nerf", config: Sequence[str] = (), size: int = 256,
+def personalize(video: str, output: Path, method: str = "rad-nerf", config: Sequence[str] = (), size: Optional[int] = None,
                 plans: str = "configs/person") -> None:
     """Learns one person from a video; see `commands.personalize`.
 
-    InputError for a video that cannot be used, for an unknown method, and for an output that was begun with another video,
-    method or size.
+    InputError for a video that cannot be used, for an unknown method or a size that it cannot have, and for an output that
+    was begun with another video, method or size.
     """
     if method not in METHODS:
         raise InputError(f"found method {method!r}; expected one of {', '.join(METHODS)}")
+    if size is not None and (method == "adapt" or size < LEAST_SIZE or size % 4):
+        raise InputError(f"found --size {size}; expected a multiple of 4, {LEAST_SIZE} or more, and none at all with adapt, whose "
+                         "frames are as large as the one-shot model's")
     check_file(video, "video")
     begin = time.perf_counter()
-    _same_run(output, video, method, size)
+    told_of = _same_run(output, video, method, size)
     shards = output / "shards"
-    for remark in prepare_person(video, shards, size, partial(lip_matcher, DEFAULT)):
+    curriculum = PersonCurriculum(f"{plans}/{METHODS[method]}", shards, output, config, size)
+    for remark in prepare_person(video, shards, curriculum.prepared_size, partial(lip_matcher, DEFAULT)):
         say(f"note: {remark}")
+    write_json(told_of, str(output / "run.json"))
     prepared = time.perf_counter() - begin
-    curriculum = PersonCurriculum(f"{plans}/{METHODS[method]}", str(shards), str(shards), str(output), config)
     curriculum.run()
     stages = json.loads((output / "figures.json").read_text())["stages"]
     model = load_model(curriculum.checkpoint(list(curriculum.stages)[-1]))
     save_model(model, output)
     show_held_out(model, shards, output)
-    figures = {"method": method, "parameters": sum(p.numel() for p in model.parameters()), "prepare_seconds": round(prepared, 1),
-               "train_seconds": sum(stage["seconds"] for stage in stages.values()), "stages": stages}
+    figures = {"method": method, "parameters": sum(p.numel() for p in model.parameters()),
+               "prepare_seconds": round(prepared, 1), "train_seconds": sum(stage["seconds"] for stage in stages.values()),
+               "stages": stages}
     write_json(figures, str(output / "figures.json"))
     say(f"held out: {told(list(stages.values())[-1]['figures'])}")
     say(f"use it: s3dnerf speak --weights {output} --speech hello.wav --output out.mp4")
 
 
-def _same_run(output: Path, video: str, method: str, size: int) -> None:
-    """Notes what a folder belongs to; InputError where it was begun with something else."""
+def _same_run(output: Path, video: str, method: str, size: Optional[int]) -> dict:
+    """What a folder belongs to; InputError where it was begun with something else."""
     told_of = {"--video": [str(Path(video).resolve()), Path(video).stat().st_size], "--method": method, "--size": size}
     path = output / "run.json"
     begun = json.loads(path.read_text()) if path.is_file() else told_of
     other = [option for option, value in told_of.items() if begun[option] != value]
     if other:
         raise InputError(f"{output} was begun with another {' and '.join(other)}; give the same, or a new --output")
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(told_of, str(path))
+    return told_of
 
 
 @torch.inference_mode()

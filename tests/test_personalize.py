@@ -49,7 +49,9 @@ def test_the_whole_way_and_taken_up_again(whole, tmp_path, capsys):
     with pytest.raises(InputError, match="another --video"):
         personalize(str(other), whole, config=TINY, size=64)
     with pytest.raises(InputError, match="another --method and --size"):
-        personalize(str(whole.parent / "me.mp4"), whole, "adapt", size=128)
+        personalize(str(whole.parent / "me.mp4"), whole, "ad-nerf", size=128)
+    with pytest.raises(InputError, match="none at all with adapt"):
+        personalize(str(other), tmp_path / "new", "adapt", size=128)
 
 
 def killed(video, output):
@@ -97,10 +99,12 @@ def test_other_methods_go_the_whole_way(person_shards, tmp_path, method, stages)
     video, output = tmp_path / "me.mp4", tmp_path / "me"
     video.write_bytes(b"a recording that was prepared before")
     shutil.copytree(person_shards, output / "shards")
-    personalize(str(video), output, method, [f"configs/person/{method.replace('-', '_')}_tiny.yaml"], size=64)
+    size = {"ad-nerf": 32}.get(method)  # the others as their YAML says, 64
+    personalize(str(video), output, method, [f"configs/person/{method.replace('-', '_')}_tiny.yaml"], size=size)
     figures = json.loads((output / "figures.json").read_text())
     assert figures["method"] == method and set(figures["stages"]) == stages and figures["parameters"] > 10_000
-    assert len(list(read_frames(output / "held_out.mp4"))) == 4 and (output / "preview.png").is_file()
+    shown = list(read_frames(output / "held_out.mp4"))
+    assert len(shown) == 4 and shown[0].shape == (size or 64, size or 64, 3) and (output / "preview.png").is_file()
     head = TalkingHead.load(output)
     quiet, loud = (np.stack(list(head.speak(speech=np.zeros(3200, np.float32), mouth_gain=gain))) for gain in (0.0, 9.0))
     assert len(quiet) == 5 and not np.array_equal(quiet, loud)
@@ -112,7 +116,7 @@ def test_adapt_s_whole_way(person_shards, tiny_head, tmp_path):
     shutil.copytree(person_shards, output / "shards")
     save_model(tiny_head, tmp_path / "one_shot")
     small.write_text(f"model: {{init_args: {{one_shot: {tmp_path / 'one_shot'}}}}}")
-    personalize(str(video), output, "adapt", ["configs/person/adapt_tiny.yaml", str(small)], 64)
+    personalize(str(video), output, "adapt", ["configs/person/adapt_tiny.yaml", str(small)])
     figures = json.loads((output / "figures.json").read_text())
     assert figures["method"] == "adapt" and figures["stages"]["adapt"]["figures"]["head_psnr"] > 10
     assert len(list(read_frames(output / "held_out.mp4"))) == 4 and (output / "preview.png").is_file()

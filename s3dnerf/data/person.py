@@ -50,7 +50,8 @@ class PersonDataModule(pl.LightningDataModule):
         seed: of the draws.
     """
 
-    def __init__(self, shards: Optional[str] = None, frames: int = 8, rays: int = 256, patch: int = 0, patch_every: int = 2, patch_frames: int = 2,
+    def __init__(self, shards: Optional[str] = None, frames: int = 8, rays: int = 256, patch: int = 0,
+                 patch_every: int = 2, patch_frames: int = 2,
                  shares: tuple[float, float, float, float] = (0.45, 0.25, 0.1, 0.2), steps_per_epoch: int = 250,
                  val_frames: int = 12, size: Optional[int] = None, seed: int = 0):
         super().__init__()

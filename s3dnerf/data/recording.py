@@ -64,6 +64,9 @@ def read_recording(video: str) -> Recording:
     heard = min(len(seen), len(sound) // SAMPLES_PER_FRAME)
     if len(seen) - heard > TAIL * FPS:
         remarks.append(f"the sound ends after {heard / FPS:.1f} of {len(seen) / FPS:.1f} s; the rest was left out")
+    if heard < LEAST * FPS <= len(seen):
+        raise InputError(f"{name} has sound for {heard / FPS:.1f} of {len(seen) / FPS:.1f} s; expected {LEAST:.0f} s or more: record "
+                         "picture and sound together")
     first, last = longest_stretch(seen[:heard])
     missing = sum(face is None for face in seen.landmarks)
     if (last - first) / FPS < LEAST:
@@ -88,7 +91,8 @@ def conversions(video: str) -> list[str]:
 
     with av.open(str(check_file(video, "video"))) as container:
         stream = container.streams.video[0]
-        turn = next(container.decode(stream)).rotation
+        shown = next(container.decode(stream), None)
+    turn = shown.rotation if shown else 0
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)

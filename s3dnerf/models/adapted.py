@@ -181,15 +181,16 @@ class AdaptedHead(Person):
         return Motion(code, tokens[None], self.basis(self.factors(cameras, condition.eyes))[None])
 
     def look(self, cameras: Cameras, condition: Condition, window: Optional[Window] = None,
-             stride: Optional[int] = None) -> Rendering:
-        """Frames [1, T], or a window [1] of them, seen by cameras [T] under conditions [T]; see `S3DNeRF.render`."""
+             stride: Optional[int] = None, background: Optional[Tensor] = None) -> Rendering:
+        """Frames [1, T], or a window [1] of them, seen by cameras [T] under conditions [T]; see `S3DNeRF.render`. Behind the
+        person is what was recorded there, or `background` [3, S, S]."""
         motion = self.motion(cameras, condition)
         found = self.head.render(self.appearance(), motion, cameras.map(lambda x: x[None]), window, stride)
-        behind = self.background
+        behind, share = (self.background, self.plate) if background is None else (background.to(found.image), 1)
         if window is not None:
             left, top = int(window.left), int(window.top)
             behind = behind[:, top:top + window.height, left:left + window.width]
-        return replace(found, image=torch.lerp(behind, found.image, 1 - self.plate * (1 - self.matte(found))))
+        return replace(found, image=torch.lerp(behind, found.image, 1 - share * (1 - self.matte(found))))
 
     def matte(self, rendering: Rendering) -> Tensor:
         """[1, T, 1, H, W] in [0, 1] where a rendering shows the person: where the head is opaque, and `AROUND` that, where
@@ -204,11 +205,7 @@ class AdaptedHead(Person):
     @torch.no_grad()
     def render(self, cameras: Cameras, condition: Condition, background: Optional[Tensor] = None) -> Rendering:
         """See `Person`; [T]."""
-        rendering = self.look(cameras, condition)
-        if background is not None:
-            image = torch.lerp(background.to(rendering.image), rendering.image, self.matte(rendering))
-            rendering = replace(rendering, image=image)
-        return rendering[0]
+        return self.look(cameras, condition, background=background)[0]
 
 
 def typical_frame(video: PersonVideo, learned: int) -> int:

@@ -26,9 +26,9 @@ from s3dnerf.models.rad_nerf import RADNeRF
 from s3dnerf.networks.lip_sync import LipSyncDiscriminator
 
 DEFAULT = "one-shot-256"
-TALKING = ("S3DNeRF", "RADNeRF", "ADNeRF", "DisentangledHead", "AdaptedHead")
-"""Classes that speak; the others judge."""
 CLASSES = {kind.__name__: kind for kind in (S3DNeRF, RADNeRF, ADNeRF, DisentangledHead, AdaptedHead, LipSyncDiscriminator)}
+TALKING = tuple(name for name in CLASSES if name != "LipSyncDiscriminator")
+"""Classes that speak; the other judges."""
 
 
 def weights_folder() -> Path:
@@ -104,7 +104,7 @@ def build(description: dict) -> nn.Module:
         raise CheckpointError(f"found a bundle of class {name!r}; this version knows {', '.join(CLASSES)}")
     try:
         return CLASSES[name](**description["arguments"])
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"the bundle was made by another version: {error}") from None
 
 

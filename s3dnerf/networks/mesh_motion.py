@@ -34,9 +34,9 @@ class MeshFlow(TensorRecord):
 class MeshMotion(nn.Module):
     """Moves the photo's landmarks by the driving code, and interpolates their motion over the face.
 
-    What the driving code adds to the photo's own moves the landmarks through a linear basis; a point's offset is that of its
-    triangle at lips and lids, and elsewhere the mean of the landmarks' offsets under Gaussian weights. The inside of the mouth is
-    the polygon of the moved inner lips.
+    What the driving code adds to the photo's own moves the landmarks through a linear basis; a point's offset is that of
+    its triangle at lips and lids, and elsewhere the mean of the landmarks' offsets under Gaussian weights. The inside of the
+    mouth is the polygon of the moved inner lips.
 
     Args:
         size: rows and columns of the maps.

@@ -43,8 +43,8 @@ class MeshTriangles(nn.Module):
             self.register_buffer(name, torch.from_numpy(values.astype(np.float32)), persistent=False)
 
     def forward(self, landmarks: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """For landmarks [B, T, 468, 2] that move by `offsets`: the offsets [B, T, 2, h, w] at rows and columns of the head frame,
-        and from 0 to 1 how much the triangles have to say there, [B, T, 1, h, w]."""
+        """For landmarks [B, T, 468, 2] that move by `offsets`: the offsets [B, T, 2, h, w] at rows and columns of the head
+        frame, and from 0 to 1 how much the triangles have to say there, [B, T, 1, h, w]."""
         said = torch.cat([offsets, self.weights[:, None].expand(*offsets.shape[:2], -1, 1)], -1)
         read = said.new_zeros(*said.shape[:2], 3, len(self.y), len(self.x))
         for triangles, (rows, columns) in zip(self.triangles, self.cells):
@@ -55,11 +55,12 @@ class MeshTriangles(nn.Module):
 
 
 def across(ring: tuple[int, ...]) -> np.ndarray:
-    """[N - 2, 3] triangles that close a ring of N landmarks, each between its two halves, which meet in landmarks 0 and N / 2."""
+    """[N - 2, 3] triangles that close a ring of N landmarks, each between its two halves, which meet in landmarks 0 and
+    N / 2."""
     half = len(ring) // 2
     one, other = ring[:half + 1], (ring[0], *ring[:half - 1:-1])
-    steps = [(one[i], one[i + 1], other[i]) for i in range(1, half)] + [(one[i + 1], other[i], other[i + 1]) for i in range(half - 1)]
-    return np.array(steps)
+    return np.array([(one[i], one[i + 1], other[i]) for i in range(1, half)]
+                    + [(one[i + 1], other[i], other[i + 1]) for i in range(half - 1)])
 
 
 def closeness(triangles: np.ndarray, core: tuple[int, ...]) -> np.ndarray:
@@ -79,8 +80,9 @@ def within(axis: np.ndarray, places: np.ndarray) -> slice:
 
 
 def interpolate(y: Tensor, x: Tensor, corners: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Values [B, T, M, 3, C] at the corners of triangles [B, T, M, 3, 2], linear within each: [B, T, C, h, w] at rows `y` [h] and
-    columns `x` [w], and [B, T, 1, h, w] whether any triangle holds the point. Barycentric coordinates are affine in x and y."""
+    """Values [B, T, M, 3, C] at the corners of triangles [B, T, M, 3, 2], linear within each: [B, T, C, h, w] at rows `y` [h]
+    and columns `x` [w], and [B, T, 1, h, w] whether any triangle holds the point. Barycentric coordinates are affine in x
+    and y."""
     start, end = corners.roll(-1, 3), corners.roll(-2, 3)
     affine = torch.stack([start[..., 1] - end[..., 1], end[..., 0] - start[..., 0],
                           start[..., 0] * end[..., 1] - end[..., 0] * start[..., 1]], -1)

@@ -14,7 +14,7 @@ from s3dnerf.data.person import REGIONS
 from s3dnerf.losses import weighted
 from s3dnerf.metrics import correlation, psnr, spread_ratio
 from s3dnerf.models.hub import DEFAULT, load_lip_sync, load_model
-from s3dnerf.models.rad_nerf import RADNeRF
+from s3dnerf.models.person import Person
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.types import Condition, PackedColours, PixelBatch
 
@@ -83,7 +83,7 @@ class PersonSystem(ModelSystem):
         update_share: share of its cells that are looked at.
     """
 
-    def __init__(self, model: RADNeRF, objective: PersonObjective = PersonObjective(),
+    def __init__(self, model: Person, objective: PersonObjective = PersonObjective(),
                  optimizer: OptimizerCallable = torch.optim.Adam, scheduler: Optional[LRSchedulerCallable] = None,
                  train_only: Optional[list[str]] = None, init_from: Optional[dict[str, str]] = None, grid_rate: float = 5.0,
                  attention_rate: float = 1.0, lips_share: float = 1.0, code_noise: float = 0.1,
@@ -109,12 +109,24 @@ class PersonSystem(ModelSystem):
         if first and self.model.attention.linear:
             self.model.attention.fit(self.heard[:self.learned], self.lips[:self.learned])
 
+    def on_fit_start(self) -> None:
+        """See `ModelSystem`."""
+        super().on_fit_start()
+        self.on_validation_start()
+
+    def on_validation_start(self) -> None:
+        """Brings what the recording holds to the device, to which the model has been moved since `setup`."""
+        self.heard, self.lips, self.eyes = (values.to(self.device) for values in (self.heard, self.lips, self.eyes))
+
+    on_test_start = on_validation_start
+
     def configure_optimizers(self):
         """Grids and the speech attention have rates of their own."""
         groups = {"": [], "grid": [], "attention": []}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                groups["grid" if name.endswith(".table") else "attention" if name.startswith("attention.") else ""].append(parameter)
+                kind = "grid" if name.endswith(".table") else "attention" if name.startswith("attention.") else ""
+                groups[kind].append(parameter)
         groups = {kind: parameters for kind, parameters in groups.items() if parameters}
         optimizer = self.optimizer([{"params": parameters} for parameters in groups.values()])
         for kind, group in zip(groups, optimizer.param_groups):
@@ -199,7 +211,7 @@ class PersonSystem(ModelSystem):
 
     def held_out_figures(self, frame: Tensor, prefix: str, by_lips: bool = False) -> dict[str, Tensor]:
         """PSNR of whole frames, heads and mouths."""
-        rendering = self.model.render(self.video.cameras[frame].to(self.device), self.condition(frame, by_lips))
+        rendering = self.model.render(self.video.cameras[frame.cpu()].to(self.device), self.condition(frame, by_lips))
         goal = self.video.frames[frame.cpu()].to(self.device).permute(0, 3, 1, 2) / 255
         head = F.interpolate(self.video.head[frame.cpu()].float()[:, None].to(self.device), size=goal.shape[-2:])
         mouth = in_box(self.boxes[frame.cpu(), REGIONS.index("mouth")].to(self.device), goal.shape[-1])
@@ -214,7 +226,7 @@ class PersonSystem(ModelSystem):
         """How well speech tells the opening of the lips, over all held-out frames."""
         rest = torch.arange(self.learned, len(self.lips), device=self.device)
         found, goal = self.model.opening(self.model.hear(self.heard, rest)), self.model.opening(self.lips[rest])
-        return {"opening_correlation": correlation(found, goal), "mouth_gain": self.model.gain,
+        return {"opening_correlation": correlation(found, goal), "mouth_gain": torch.tensor(self.model.mouth_gain),
                 "opening_spread": spread_ratio(found, goal) * self.model.mouth_gain}
 
     test_step = validation_step

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s3dnerf.losses import landmark_pixels, reduced
+from s3dnerf.losses import reduced
 from s3dnerf.metrics import psnr
 from s3dnerf.validation.parts import gradients, watched, without_super_resolution
 from s3dnerf.validation.report import NOTHING, Line, missing
-from s3dnerf.validation.scenes import Scene, Subject, around_lips, by_lips, frames_of, head_mask, lip_box, whole
+from s3dnerf.validation.scenes import Subject, around_lips, by_lips, frames_of, head_mask, lip_box, whole
 from s3dnerf.validation.space import at_rest
 from s3dnerf.validation.speech import mean
 

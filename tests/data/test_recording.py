@@ -141,7 +141,7 @@ def test_sound_that_ends_early_ends_the_recording(tmp_path):
     found = read(tmp_path, [60] * 60, seconds=1.4)
     assert found.first == 0 and 34 <= found.last <= 36 and len(found.remarks) == 1
     assert found.remarks[0].startswith("the sound ends after 1.4 of 2.4 s")
-    with pytest.raises(InputError, match="expected 1 s or more"):
+    with pytest.raises(InputError, match="has sound for 0.6 of 2.4 s; expected 1 s or more"):
         read(tmp_path, [60] * 60, seconds=0.6)
 
 

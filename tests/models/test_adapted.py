@@ -116,6 +116,13 @@ def test_another_background_leaves_the_person(head, person_video):
     assert torch.allclose(other[:, 1, 0, 0], torch.ones(3), atol=0.02) and (plain[:, 1, 0, 0] < 0.9).all()
 
 
+@torch.no_grad()
+def test_the_recorded_background_given_anew_changes_nothing(head, person_video):
+    head.plate.fill_(1)
+    again = head.render(person_video.cameras[FRAMES], told(head, person_video, False), head.background).image
+    assert torch.equal(again, shown(head, person_video))
+
+
 def test_the_photo_is_a_usual_frame(person_video):
     moved = person_video.cameras.camera_to_world.clone()
     moved[:14, 0, 3] += 0.5

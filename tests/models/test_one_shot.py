@@ -8,9 +8,8 @@ import torch
 
 from s3dnerf.errors import InputError
 from s3dnerf.face import metric_face
-from s3dnerf.geometry import cast_rays, frontal_camera, orbit
+from s3dnerf.geometry import frontal_camera, orbit
 from s3dnerf.models.one_shot import S3DNeRF, border_fade, look_up
-from s3dnerf.networks.surroundings import PACE
 from s3dnerf.types import Cameras, Motion, Portrait, Window
 
 SIZE, FRAMES = 64, 3
