@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from s3dnerf.errors import InputError
 from s3dnerf.face import MESH_POINTS, FaceCode
 from s3dnerf.geometry import project
-from s3dnerf.media import frame_count
 from s3dnerf.models.one_shot import S3DNeRF, border_fade, look_up
 from s3dnerf.models.person import TOGETHER, Person
 from s3dnerf.networks.low_rank import adapt, load_adapted
@@ -126,11 +125,8 @@ class AdaptedHead(Person):
     @torch.no_grad()
     def speech_codes(self, sound: Tensor, gain: Optional[float] = None) -> Tensor:
         """See `Person`; speech codes [T, 12 + 8 D]."""
-        device, count = self.background.device, frame_count(len(sound))
-        sequence = self.features.sequence(sound)
-        heard = torch.cat([self.listen(self.features.windows(sequence, first, min(TOGETHER, count - first)).to(device))
-                           for first in range(0, count, TOGETHER)])
-        parts = torch.arange(count, device=device).split(TOGETHER)
+        heard = self.listen_to(sound)
+        parts = torch.arange(len(heard), device=heard.device).split(TOGETHER)
         gain = self.mouth_gain if gain is None else gain
         return smooth(torch.cat([self.speech_code(heard, part, gain) for part in parts]), self.smoothing)
 

@@ -89,6 +89,13 @@ class Person(nn.Module):
         self.listener.train(training)
         return torch.cat([tokens, F.adaptive_avg_pool1d(mel, TOKENS)], 1)
 
+    def listen_to(self, sound: Tensor) -> Tensor:
+        """Features [T, C, W] of all frames of a recording [N] at 16 kHz."""
+        device, count = self.background.device, frame_count(len(sound))
+        sequence = self.features.sequence(sound)
+        return torch.cat([self.listen(self.features.windows(sequence, first, min(TOGETHER, count - first)).to(device))
+                          for first in range(0, count, TOGETHER)])
+
     def hear(self, heard: Tensor, frames: Tensor) -> Tensor:
         """Speech codes [N, K] of the frames [N] of a recording whose features are `heard` [T, C, W]."""
         return self.attention(neighbours(heard, frames))
@@ -97,11 +104,8 @@ class Person(nn.Module):
     def speech_codes(self, sound: Tensor, gain: Optional[float] = None) -> Tensor:
         """Speech codes [T, K] of all frames of a recording [N] at 16 kHz, smoothed and, where they are lip codes, amplified
         by `gain` (None: the model's own)."""
-        device, count = self.background.device, frame_count(len(sound))
-        sequence = self.features.sequence(sound)
-        heard = torch.cat([self.listen(self.features.windows(sequence, first, min(TOGETHER, count - first)).to(device))
-                           for first in range(0, count, TOGETHER)])
-        codes = torch.cat([self.hear(heard, part) for part in torch.arange(count, device=device).split(TOGETHER)])
+        heard = self.listen_to(sound)
+        codes = torch.cat([self.hear(heard, part) for part in torch.arange(len(heard), device=heard.device).split(TOGETHER)])
         return smooth(codes, self.smoothing) * ((self.mouth_gain if gain is None else gain) if self.by_lips else 1.0)
 
     @property

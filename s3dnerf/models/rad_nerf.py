@@ -27,23 +27,20 @@ class RADNeRF(Person):
     """One person's talking head; see `Person`.
 
     Args:
-        image_size: side of the square frames, pixels.
-        features: what the speech attention sees: "tokens" of the one-shot model's speech encoder, which has heard many
-            people and stays as it is, with the mel bands beside them, or "mel" alone.
-        readout: how the speech attention reads a frame's window: "linear" (a lip code from tokens, found in closed form) or
-            "convolution", as in the paper.
-        code_size: numbers of the speech code.
-        speech_width: channels of the speech attention.
-        dropout: of the speech attention.
-        token_channels: size of a token; must fit the speech encoder that is loaded.
+        image_size: see `Person`.
+        features: see `Person`.
+        readout: see `Person`.
+        code_size: see `Person`.
+        speech_width: see `Person`.
+        dropout: see `Person`.
+        token_channels: see `Person`.
         field: see `DecomposedField`; its arguments but `code_size`.
         torso: see `PseudoTorso`; its arguments. None leaves the torso out.
         resolution: cells of the occupancy grid along every axis.
         step: length of a step along a ray, head units.
         samples: most occupied steps per ray.
-        smoothing: frames that the speech code is averaged over when it is not learned from, odd.
-        mouth_gain: factor on the lip code regressed from speech; None is the one at which lips open as far as tracked ones
-            do in what is learned from (`match_spread`): what is regressed is always too timid.
+        smoothing: see `Person`.
+        mouth_gain: see `Person`.
     """
 
     def __init__(self, image_size: int = 256, features: str = "tokens", readout: str = "linear", code_size: int = 12,
