@@ -74,17 +74,6 @@ class AdaptedSystem(PersonSystem):
         self.rates = {"planes": plane_rate, "basis": plane_rate, "trust": trust_rate}
         self.plate_steps, self.full_stride = plate_steps, full_stride
 
-    def configure_optimizers(self):
-        """Tri-planes, the photo's basis and the trust have rates of their own."""
-        groups: dict[str, list] = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                groups.setdefault(name.split(".")[0], []).append(parameter)
-        optimizer = self.optimizer([{"params": parameters} for parameters in groups.values()])
-        for part, group in zip(groups, optimizer.param_groups):
-            group["lr"] *= self.rates.get(part, 1.0)
-        return self.scheduled(optimizer)
-
     def condition(self, frame: Tensor, by_lips: bool) -> Condition:
         """See `PersonSystem`; speech brings its tokens."""
         found = super().condition(frame, by_lips)

@@ -121,12 +121,12 @@ class PersonSystem(ModelSystem):
     on_test_start = on_validation_start
 
     def configure_optimizers(self):
-        """Grids and the speech attention have rates of their own."""
-        groups = {"": [], "grid": [], "attention": []}
+        """Grids, and some parts of the model, have rates of their own (`rates`)."""
+        groups = {kind: [] for kind in ("", *self.rates)}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                kind = "grid" if name.endswith(".table") else "attention" if name.startswith("attention.") else ""
-                groups[kind].append(parameter)
+                kind = "grid" if name.endswith(".table") else name.split(".")[0]
+                groups[kind if kind in groups else ""].append(parameter)
         groups = {kind: parameters for kind, parameters in groups.items() if parameters}
         optimizer = self.optimizer([{"params": parameters} for parameters in groups.values()])
         for kind, group in zip(groups, optimizer.param_groups):
