@@ -57,7 +57,7 @@ def test_the_first_frames_are_the_one_shot_model_s(head, one_shot, person_video)
     heard = one_shot.drive(person_video.mel[FRAMES][None])
     heard = replace(heard, code=torch.cat([heard.code[..., :-1], codes[..., -1:]], -1))
     expected = one_shot.render(appearance, heard, cameras).image[0]
-    assert torch.allclose(shown(head, person_video), expected, atol=1e-6)
+    assert torch.allclose(shown(head, person_video), expected, atol=1e-4)  # how sums are split depends on the threads
 
 
 @pytest.mark.parametrize("change", [

