@@ -91,7 +91,7 @@ def one_video(link: Link, output: Path, margin: float, fetch: Fetch) -> list[Got
     folder.mkdir(parents=True, exist_ok=True)
     try:
         files = fetch(link.address, folder, link.height)
-        heard = [path for path in files if holds_sound(path)]
+        heard = [path for path in files if holds_sound(path)] or (video_info(files[0]) and [])
         found = told("no sound", "the video has no sound track")
         if heard:
             found = cut_clips(link, next((path for path in files if path not in heard), heard[0]), heard[0], output, margin)

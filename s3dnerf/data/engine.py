@@ -19,7 +19,7 @@ KILLED = "a worker was killed, as it is where memory runs out; the same command 
 def each_done(function: Callable, jobs: Sequence, engine: Engine = "local", workers: Optional[int] = None) -> Iterator[None]:
     """Calls `function` on every job, some at a time, and yields once after each, in no order; its result is dropped.
 
-    Both must be such that they can be pickled. With `ray` the jobs go to the cluster that RAY_ADDRESS names, or to one that
+    Both must be such that they can be pickled. One worker is this process. With `ray` the jobs go to the cluster that RAY_ADDRESS names, or to one that
     lasts as long as this call. What a job raises is raised here, and no further job is begun.
     """
     if jobs:
@@ -27,6 +27,11 @@ def each_done(function: Callable, jobs: Sequence, engine: Engine = "local", work
 
 
 def _local(function: Callable, jobs: Sequence, workers: Optional[int]) -> Iterator[None]:
+    if workers == 1:
+        for job in jobs:
+            function(job)
+            yield
+        return
     with _one_thread_each():
         pool = ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(jobs)), mp_context=get_context("spawn"))
         try:

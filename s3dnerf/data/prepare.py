@@ -14,7 +14,7 @@ import numpy as np
 from s3dnerf.data.engine import Engine, each_done
 from s3dnerf.data.manifest import KEPT, clip_name, read_manifest
 from s3dnerf.data.quality import (MAX_BLUR, MIN_SECONDS, blur, company, conversions, longest, longest_shot, picture_shots,
-                                  refusal, track_slice)
+                                  refusal, sample_rate, track_slice)
 from s3dnerf.data.shards import (TrackedClip, encode_info, encode_sample, encode_sound, write_people, write_shards,
                                  write_whole)
 from s3dnerf.data.summary import Shown, summary_page, thumbnail
@@ -28,7 +28,7 @@ from s3dnerf.progress import Progress
 VERSION = 2
 """goes up when what is done to a clip changes: what was kept by an earlier one is then done again"""
 REPORT = ("file", "piece", "status", "reason", "person", "frames", "reprojection_error", "yaw", "eyes", "blur", "focal",
-          "sync_offset", "sync_confidence", "fps", "remarks")
+          "sync_offset", "sync_confidence", "fps", "sample_rate", "remarks")
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,13 @@ def run(job: Job) -> None:
     results, sound, told = [], np.zeros(0, np.float32), {}
     try:
         sound = read_sound(job.sound or job.file)
-        told = {"fps": f"{video_info(job.file).fps:.4g}", "remarks": "; ".join(conversions(str(job.file)))}
+        told = {"fps": f"{video_info(job.file).fps:.4g}", "sample_rate": sample_rate(job.sound or job.file),
+                "remarks": "; ".join(conversions(str(job.file)))}
         for piece in pieces(job, sound):
             results.append(piece)
     except InputError as error:
         results.append(Piece(0, None, report(job, 0, reason=str(error))))
-    results = [piece._replace(line=piece.line | {"fps": told.get("fps", ""), "remarks": "; ".join(
+    results = [piece._replace(line=piece.line | told | {"remarks": "; ".join(
         filter(None, (told.get("remarks"), piece.line["remarks"])))}) for piece in results]
     if job.expert is not None:
         results = in_step(results, sound, offset(job, results))

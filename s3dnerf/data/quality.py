@@ -6,7 +6,7 @@ from typing import Sequence
 
 import numpy as np
 
-from s3dnerf.data.alignment import Patch
+from s3dnerf.data.alignment import PATCH_PIXELS, Patch
 from s3dnerf.data.detection import FaceDetector
 from s3dnerf.data.tracking import MAX_ERROR, MAX_YAW, MIN_EYES, Track
 from s3dnerf.face import EYE_CORNERS, RIGID
@@ -15,10 +15,10 @@ from s3dnerf.media import FPS, check_file
 CUT_JUMP = 0.35
 """a shot ends where the rigid landmarks' mean jumps by more than this many eye distances from one frame to the next"""
 CUT_LIKENESS = 0.6
-"""a shot ends where the correlation of one frame's brightness with the next one's, at 32 x 32, is below this"""
+"""a shot ends where one frame is less like the next, at 32 x 32 pixels, than this (1: the same)"""
 MIN_SECONDS = 0.9
 MAX_BLUR = 0.7
-"""see `blur`: the development clips reach 0.6, and a Gaussian of 3 % of the eye distance lifts all of them to 0.67 or more"""
+"""see `blur`: the development clips reach 0.6, shrunk ones 0.66; a Gaussian of 6 % of the eye distance lifts all to 0.77 or more"""
 LOOK = FPS
 """other faces are looked for in every so many frames"""
 BESIDE = 0.5
@@ -30,15 +30,15 @@ UNEVEN = 1.5
 
 
 def picture_shots(frames: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """First frame and end of every stretch of frames [H, W, 3] uint8 without a cut; brightness and contrast of the whole
-    picture may change as they like."""
+    """First frame and end of every stretch of frames [H, W, 3] uint8 without a cut. The whole picture's brightness may change
+    as it likes, its contrast by half."""
     import cv2
 
     small = np.stack([cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
                       for frame in frames]).reshape(len(frames), -1).astype(np.float64)
     small -= small.mean(1, keepdims=True)
-    size = np.linalg.norm(small, axis=1) + 32.0  # a blank picture, of less than a grey level, is like no other
-    likeness = (small[1:] * small[:-1]).sum(1) / (size[1:] * size[:-1])
+    power = (small ** 2).sum(1)
+    likeness = ((small[1:] * small[:-1]).sum(1) + 1024) / ((power[1:] + power[:-1]) / 2 + 1024)  # 1024: a grey level each
     edges = [0, *(np.flatnonzero(likeness < CUT_LIKENESS) + 1).tolist(), len(frames)]
     return list(zip(edges, edges[1:]))
 
@@ -81,7 +81,8 @@ def blur(frames: Sequence[np.ndarray], landmarks: np.ndarray) -> float:
     """How blurred a face is in frames [H, W, 3] uint8 with landmarks [T, 478, 2], from 0 (sharp) to 1; the median of five.
 
     The share of the differences between neighbouring pixels that a further blur leaves over: it takes little from what is
-    blurred already (Crete et al. 2007). The face is looked at no larger than 75 pixels between the eyes.
+    blurred already (Crete et al. 2007). The face is looked at no larger than 75 pixels between the eyes; there that blur reaches over 9 pixels, and
+    in smaller faces over as much of them.
     """
     some = np.linspace(0, len(frames) - 1, min(5, len(frames))).round().astype(int)
     return float(np.median([_left_over(Patch.of(frames[index], landmarks[index]).pixels) for index in some]))
@@ -90,9 +91,9 @@ def blur(frames: Sequence[np.ndarray], landmarks: np.ndarray) -> float:
 def _left_over(grey: np.ndarray) -> float:
     import cv2
 
-    edge = len(grey) // 5
+    edge, reach = len(grey) // 5, 2 * round(4 * len(grey) / PATCH_PIXELS) + 1
     grey, shares = grey[edge:-edge, edge:-edge].astype(np.float32), []
-    for axis, window in ((0, (1, 9)), (1, (9, 1))):
+    for axis, window in ((0, (1, reach)), (1, (reach, 1))):
         before, after = (np.abs(np.diff(image, axis=axis)) for image in (grey, cv2.blur(grey, window)))
         shares.append(1 - float(np.maximum(0, before - after).sum() / max(before.sum(), 1e-6)))
     return max(shares)
@@ -116,6 +117,14 @@ def company(frames: Sequence[np.ndarray]) -> str:
     if sum(looked) <= SOME * len(looked):
         return ""
     return f"two faces in {sum(looked)} of {len(looked)} frames looked at; expected one person: cut the other out of the picture"
+
+
+def sample_rate(recording: str) -> int:
+    """Samples per second of a file's sound; 0 where it has none."""
+    import av
+
+    with av.open(str(check_file(recording, "recording"))) as container:
+        return container.streams.audio[0].rate if container.streams.audio else 0
 
 
 def conversions(video: str) -> list[str]:
