@@ -22,8 +22,8 @@ from s3dnerf.media import FPS, VideoWriter, read_frames, read_sound, video_info
 from s3dnerf.progress import Progress
 
 Fetch = Callable[[str, Path, Optional[int]], list[Path]]
-"""address, folder, and lines of the picture that are wanted (None: as many as there are) to the files that were fetched into the
-folder: one with picture and sound, or one of each. Raises `LinkError` for a link that leads nowhere"""
+"""address, folder, and lines of the picture that are wanted (None: as many as there are) to the files that were fetched into
+the folder: one with picture and sound, or one of each. Raises `LinkError` for a link that leads nowhere"""
 QUALITY = 12
 """x264's crf of the clips"""
 
@@ -58,8 +58,8 @@ def download(recipe: Path, lists: Path, output: Path, fetch: Optional[Fetch] = N
     """
     plan = Recipe.read(recipe)
     if not plan.lists:
-        raise InputError(f"{recipe} names no lists to download from; read its card {recipe.with_name('README.md')}, and list what "
-                         "you have with `s3dnerf manifest`")
+        raise InputError(f"{recipe} names no lists to download from; {recipe.with_name('README.md')} tells how to get the set, and "
+                         "`s3dnerf manifest` lists what you have")
     links, fetch = read_lists(lists, plan.lists), fetch or youtube()
     output.mkdir(parents=True, exist_ok=True)
     progress, found = Progress("downloading", len(links), "videos"), []

@@ -13,14 +13,15 @@ from s3dnerf.errors import DependencyError, S3DNeRFError
 Engine = Literal["local", "ray"]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """what tells libraries how many threads to start; a job has one core, and more threads would fight for it"""
-KILLED = "a worker was killed, as it is where memory runs out; the same command goes on where it stopped, with fewer --workers"
+KILLED = ("a worker was killed, as it is where memory runs out; the same command goes on where it stopped: give it fewer "
+          "--workers")
 
 
 def each_done(function: Callable, jobs: Sequence, engine: Engine = "local", workers: Optional[int] = None) -> Iterator[None]:
     """Calls `function` on every job, some at a time, and yields once after each, in no order; its result is dropped.
 
-    Both must be such that they can be pickled. One worker is this process. With `ray` the jobs go to the cluster that RAY_ADDRESS names, or to one that
-    lasts as long as this call. What a job raises is raised here, and no further job is begun.
+    Both must be such that they can be pickled. One worker is this process. With `ray` the jobs go to the cluster that
+    RAY_ADDRESS names, or to one of so many workers that lasts as long as this call. What a job raises is raised here.
     """
     if jobs:
         yield from {"local": _local, "ray": _ray}[engine](function, jobs, workers)
@@ -49,14 +50,14 @@ def _ray(function: Callable, jobs: Sequence, workers: Optional[int]) -> Iterator
         import ray
     except ImportError:
         raise DependencyError("--engine ray needs Ray; run `pip install 's3dnerf[ray]'`") from None
-    own = not ray.is_initialized()
+    own, address = not ray.is_initialized(), os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if own:
-        address = os.environ.get("RAY_ADDRESS")
         size = {} if address else {"num_cpus": workers, "include_dashboard": False}
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **size)
+        with _one_thread_each():
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **size)
     try:
-        call = ray.remote(num_cpus=1, max_retries=2)(function).options(
-            runtime_env={"env_vars": dict.fromkeys(THREADS, "1")})
+        call = ray.remote(num_cpus=1, max_retries=2)(function)
         waiting = [call.remote(job) for job in jobs]
         while waiting:
             done, waiting = ray.wait(waiting)

@@ -1,13 +1,12 @@
 """What makes a stretch of video fit to learn from: one shot, one face, large, sharp, turned to the camera."""
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Sequence
 
 import numpy as np
 
 from s3dnerf.data.alignment import PATCH_PIXELS, Patch
-from s3dnerf.data.detection import FaceDetector
+from s3dnerf.data.detection import FaceSearch
 from s3dnerf.data.tracking import MAX_ERROR, MAX_YAW, MIN_EYES, Track
 from s3dnerf.face import EYE_CORNERS, RIGID
 from s3dnerf.media import FPS, check_file
@@ -99,21 +98,15 @@ def _left_over(grey: np.ndarray) -> float:
     return max(shares)
 
 
-def others(faces: Sequence[np.ndarray]) -> int:
-    """How many faces [478, 2] there are beside the largest, of half its width or more."""
-    widths = sorted(np.ptp(face[:, 0]) for face in faces)
-    return sum(width > BESIDE * widths[-1] for width in widths[:-1])
-
-
-@lru_cache(maxsize=1)
-def _searcher() -> FaceDetector:
-    """One for all pieces of a process: it takes long to begin, and remembers nothing from picture to picture."""
-    return FaceDetector(still=True).__enter__()
+def others(widths: Sequence[float]) -> int:
+    """How many of faces there are beside the widest, of half its width or more."""
+    return sum(width > BESIDE * max(widths) for width in widths) - 1 if widths else 0
 
 
 def company(frames: Sequence[np.ndarray]) -> str:
     """That frames [H, W, 3] uint8 show more than one person, in words; empty if they do not."""
-    looked = [others(_searcher().faces(frame)) > 0 for frame in frames[LOOK // 2::LOOK]]
+    with FaceSearch() as search:
+        looked = [others(search.widths(frame)) > 0 for frame in frames[LOOK // 2::LOOK]]
     if sum(looked) <= SOME * len(looked):
         return ""
     return f"two faces in {sum(looked)} of {len(looked)} frames looked at; expected one person: cut the other out of the picture"

@@ -97,7 +97,7 @@ def _watched(frames: Iterator[np.ndarray], advance: Callable[[], None], detector
     """The frames as they come; notes, by frame, how many faces beside the largest there are in some of them."""
     for index, frame in enumerate(frames):
         if index % LOOK == 0:
-            beside[index] = others(detector.faces(frame))
+            beside[index] = others([np.ptp(face[:, 0]) for face in detector.faces(frame)])
         yield frame
         advance()
 
