@@ -119,12 +119,19 @@ def run(job: Job) -> None:
         for piece in pieces(job, sound):
             results.append(piece)
     except InputError as error:
-        results.append(Piece(0, None, report(job, 0, reason=str(error))))
+        results.append(Piece(0, None, report(job, 0, reason=by_name(job, str(error)))))
     results = [piece._replace(line=piece.line | told | {"remarks": "; ".join(
         filter(None, (told.get("remarks"), piece.line["remarks"])))}) for piece in results]
     if job.expert is not None:
         results = in_step(results, sound, offset(job, results))
     write_whole(job.done, pickle.dumps(results))
+
+
+def by_name(job: Job, words: str) -> str:
+    """Words with files called as the manifest calls them, the same wherever the videos lie."""
+    for path, name in ((job.file, "file"), (job.sound, "sound")):
+        words = words.replace(str(path), job.row[name]) if path else words
+    return words
 
 
 def pieces(job: Job, sound: np.ndarray) -> Iterator[Piece]:
