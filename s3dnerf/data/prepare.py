@@ -164,8 +164,9 @@ def one_piece(job: Job, number: int, frames: list[np.ndarray], sound: np.ndarray
         return refused(str(error))
     first, last = longest_shot(track)
     track, frames = track_slice(track, first, last), frames[first:last]
-    reason, first = refusal(track) or company(frames), begin + first
-    softness = blur(frames, track.landmarks)
+    reason, first, softness = refusal(track), begin + first, blur(frames, track.landmarks)
+    if not reason and (crowd := company(frames)):
+        return refused(crowd)  # with the whole picture, which shows them
     if not reason and softness > MAX_BLUR:
         reason = f"blur {softness:.2f}; expected at most {MAX_BLUR}: use a recording that is in focus and was not enlarged"
     if reason:

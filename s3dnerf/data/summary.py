@@ -27,7 +27,7 @@ KINDS = {"check the path": "file is missing", "no sound track": "no sound", "is 
 """what a reason says, and what it is called where reasons are counted"""
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1080px;padding:0 1em;color:#1d2530;background:#fff}
 h1{font-size:1.5em;margin-bottom:.2em}h2{font-size:1.1em;margin:1.8em 0 .5em}.row{display:flex;flex-wrap:wrap;gap:14px}
-figure{margin:0;width:116px;font-size:11px;overflow-wrap:anywhere;line-height:1.25}figure img{width:112px;height:112px;
+.wide{column-gap:36px}.wide h2{max-width:15em}figure{margin:0;width:116px;font-size:11px;overflow-wrap:anywhere;line-height:1.25}figure img{width:112px;height:112px;
 object-fit:contain;background:#e8ebef;border-radius:4px;border:2px solid #2b6cb0}figure.no img{border-color:#c05621}
 svg text{font:11px system-ui,sans-serif;fill:#1d2530}td,th{padding:2px 14px 2px 0;text-align:left;vertical-align:top}
 .n{text-align:right;font-variant-numeric:tabular-nums}.bar{display:inline-block;height:.7em;background:#c05621}
@@ -87,10 +87,11 @@ def summary_page(name: str, shown: Sequence[Shown]) -> str:
              f"{seconds / 60:.1f} minutes</p>", _refusals(shown), _histograms(shown)]
     if kept:
         parts.append(_faces("Kept", kept, KEPT_FACES, len(kept)))
+    parts.append("<div class='row wide'>")
     for reason, count in Counter(one.kind for one in shown if not one.kept).most_common():
         parts.append(_faces(f"Refused: {reason}", [one for one in shown if one.kind == reason and not one.kept],
                             REFUSED_FACES, count))
-    parts += [_remarks(shown), _people(shown)]
+    parts += ["</div>", _remarks(shown), _people(shown)]
     return (f"<!doctype html><html lang=en><meta charset=utf-8><title>Prepared clips: {escape(name)}</title>"
             f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n")
 
@@ -154,7 +155,7 @@ def _faces(title: str, shown: Sequence[Shown], most: int, count: int) -> str:
     some = [pictured[index] for index in np.linspace(0, len(pictured) - 1, min(most, len(pictured))).round().astype(int)]
     figures = "".join(_figure(one) for one in some)
     told = f"{count}" if len(some) == count else f"{len(some)} of {count}"
-    return f"<h2>{escape(title)} ({told})</h2><div class=row>{figures}</div>"
+    return f"<section><h2>{escape(title)} ({told})</h2><div class=row>{figures}</div></section>"
 
 
 def _figure(one: Shown) -> str:
