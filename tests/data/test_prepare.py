@@ -12,10 +12,10 @@ import torch
 
 from s3dnerf.data import prepare as module
 from s3dnerf.data.manifest import read_manifest
-from s3dnerf.data.prepare import Job, background_plate, pieces, prepare, run
+from s3dnerf.data.prepare import Job, background_plate, in_step, pieces, prepare, run
 from s3dnerf.data.quality import longest_shot, refusal, track_slice
 from s3dnerf.data.shards import decode_sample, read_people
-from s3dnerf.data.sync import SURE, cut_sound
+from s3dnerf.data.sync import FARTHEST, SURE, SyncEstimate, cut_sound
 from s3dnerf.data.tracking import CropBox, Track, cut
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import LANDMARKS_68, metric_face
@@ -32,6 +32,7 @@ faceless.mp4\tcat\ttrain\ttest
 short.mp4\tcat\ttrain\ttest
 broken.mp4\tcat\ttrain\ttest
 mute.mp4\tcat\ttrain\ttest
+silent.mp4\tcat\ttrain\ttest
 missing.mp4\tcat\ttrain\ttest
 eve.mp4\teve\tval\ttest
 """
@@ -66,6 +67,7 @@ def videos(tmp_path_factory):
     film(folder / "faceless.mp4", np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
     film(folder / "short.mp4", head, seconds=0.8)
     film(folder / "mute.mp4", head, hertz=0)
+    film(folder / "silent.mp4", head, hertz=1e-9)
     (folder / "broken.mp4").write_bytes((folder / "bob" / "one.mp4").read_bytes()[300:2000])
     (folder / "manifest.tsv").write_text(MANIFEST)
     return folder
@@ -111,7 +113,8 @@ def test_every_file_is_in_the_report_with_its_reason(output):
     good = {("ann/one.mp4", "0"), ("ann/two.mp4", "0"), ("ann/two.mp4", "1"), ("bob/one.mp4", "0")}
     assert {key for key, (state, _) in status.items() if state == "accepted"} == good
     due = {"faceless.mp4": "no face in 30 of 30 frames", "short.mp4": "lasts 0.80 s; expected 0.9 s", "broken.mp4": "not a ",
-           "mute.mp4": "no sound track", "missing.mp4": "check the path"}
+           "mute.mp4": "mute.mp4 has no sound track", "missing.mp4": "no recording missing.mp4; check the path",
+           "silent.mp4": "the sound is silent"}
     refused = {file: reason for (file, _), (state, reason) in status.items() if state == "rejected"}
     assert refused.keys() == due.keys()
     assert all(due[file] in reason for file, reason in refused.items()), refused
@@ -302,6 +305,15 @@ def test_prepare_tells_what_was_moved_and_nothing_without_an_expert(videos, tmp_
     assert "0 recordings brought into step" in capsys.readouterr().out
 
 
+def test_sound_as_far_off_as_can_be_told_is_refused(moved):
+    _, sound, found = moved
+    for offset, words in ((FARTHEST, "10 frames or more too late"), (-FARTHEST, "10 frames or more too early"), (4, "")):
+        after = in_step(found, sound, SyncEstimate(offset, 1.0))
+        assert [(piece.fields is None, piece.line["status"]) for piece in after] == 2 * [
+            (True, "rejected") if words else (False, "accepted")]
+        assert all(words in piece.line["reason"] for piece in after)
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -361,7 +373,7 @@ def test_manifests_are_sorted_and_split(tmp_path):
     rows = read_manifest(path, ["val"])
     assert [row["file"] for row in rows] == ["eve.mp4"]
     everything = [row["file"] for row in read_manifest(path, None)]
-    assert everything == sorted(everything) and len(everything) == 9
+    assert everything == sorted(everything) and len(everything) == 10
 
 
 @pytest.mark.parametrize("text, split, words", [
