@@ -188,7 +188,8 @@ def profile(job: Job, clip: TrackedClip, track: Track) -> Optional[SyncProfile]:
     if job.expert is None or job.leader is not None:
         return None
     box = track.crop_box()
-    return sync_profile(clip.frames, (track.landmarks - (box.left, box.top)) * (job.size / box.side), clip.speech, job.expert())
+    landmarks = (track.landmarks - (box.left, box.top)) * (job.size / box.side)
+    return sync_profile(clip.frames, landmarks, clip.speech, job.expert())
 
 
 def offset(job: Job, found: list[Piece]) -> SyncEstimate:
@@ -204,8 +205,9 @@ def in_step(found: list[Piece], sound: np.ndarray, estimate: SyncEstimate) -> li
     told = {"sync_offset": estimate.offset, "sync_confidence": estimate.confidence}
     lost = {}
     if abs(estimate.offset) >= FARTHEST:
-        lost = {"status": "rejected", "reason": f"the sound is {FARTHEST} frames or more too {'late' if estimate.offset > 0 else 'early'}; "
-                f"expected fewer than {FARTHEST}: bring it into step first"}
+        side = "late" if estimate.offset > 0 else "early"
+        lost = {"status": "rejected", "reason": f"the sound is {FARTHEST} frames or more too {side}; expected fewer: bring it into "
+                "step first"}
     moved = []
     for piece in found:
         if piece.fields is not None:
@@ -283,7 +285,8 @@ def assemble(jobs: list[Job], folder: Path, name: str, clips_per_shard: int) -> 
     folder.mkdir(parents=True, exist_ok=True)
     shards = write_shards(samples(keys), folder, name, clips_per_shard)
     write_people(people, folder)
-    index = {"clips": len(keys), "people": len(people), "seconds": round(seconds, 2), "shards": [path.name for path in shards]}
+    index = {"clips": len(keys), "people": len(people), "seconds": round(seconds, 2),
+             "shards": [path.name for path in shards]}
     write_whole(folder / "index.json", json.dumps(index, indent=1).encode())
     lines = [one.line for one in shown]
     table = "\n".join("\t".join(str(line[column]) for column in REPORT) for line in lines)
@@ -292,7 +295,8 @@ def assemble(jobs: list[Job], folder: Path, name: str, clips_per_shard: int) -> 
     refused = sum(line["status"] == "rejected" for line in lines)
     moved = {line["file"] for line in lines if line["sync_offset"]}
     print(f"{name}: {len(keys)} clips of {len(people)} people, {seconds / 60:.1f} minutes; {refused} rejected, {len(moved)} "
-          f"recordings brought into step with their sound (look at {os.path.relpath(folder / 'summary.html')} before training)")
+          "recordings brought into step with their sound (before training, look at "
+          f"{os.path.relpath(folder / 'summary.html')})")
 
 
 def samples(keys: list[tuple[Job, int]]) -> Iterator[tuple[str, dict[str, bytes]]]:

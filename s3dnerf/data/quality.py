@@ -17,7 +17,7 @@ CUT_LIKENESS = 0.6
 """a shot ends where one frame is less like the next, at 32 x 32 pixels, than this (1: the same)"""
 MIN_SECONDS = 0.9
 MAX_BLUR = 0.7
-"""see `blur`: the development clips reach 0.6, shrunk ones 0.66; a Gaussian of 6 % of the eye distance lifts all to 0.77 or more"""
+"""see `blur`: development clips reach 0.6, shrunk ones 0.66; a Gaussian of 6 % of the eye distance lifts all to 0.77"""
 LOOK = FPS
 """other faces are looked for in every so many frames"""
 BESIDE = 0.5
@@ -29,8 +29,8 @@ UNEVEN = 1.5
 
 
 def picture_shots(frames: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """First frame and end of every stretch of frames [H, W, 3] uint8 without a cut. The whole picture's brightness may change
-    as it likes, its contrast by half."""
+    """First frame and end of every stretch of frames [H, W, 3] uint8 without a cut. The whole picture's brightness may
+    change as it likes, its contrast by half."""
     import cv2
 
     some = slice(None, None, max(1, min(frames[0].shape[:2]) // 160))  # pixels: there are enough
@@ -81,8 +81,8 @@ def blur(frames: Sequence[np.ndarray], landmarks: np.ndarray) -> float:
     """How blurred a face is in frames [H, W, 3] uint8 with landmarks [T, 478, 2], from 0 (sharp) to 1; the median of five.
 
     The share of the differences between neighbouring pixels that a further blur leaves over: it takes little from what is
-    blurred already (Crete et al. 2007). The face is looked at no larger than 75 pixels between the eyes; there that blur reaches over 9 pixels, and
-    in smaller faces over as much of them.
+    blurred already (Crete et al. 2007). The face is looked at no larger than 75 pixels between the eyes; there that blur
+    reaches over 9 pixels, and in smaller faces over as much of them.
     """
     some = np.linspace(0, len(frames) - 1, min(5, len(frames))).round().astype(int)
     return float(np.median([_left_over(Patch.of(frames[index], landmarks[index]).pixels) for index in some]))
@@ -110,7 +110,8 @@ def company(frames: Sequence[np.ndarray]) -> str:
         looked = [others(search.widths(frame)) > 0 for frame in frames[LOOK // 2::LOOK]]
     if sum(looked) <= SOME * len(looked):
         return ""
-    return f"two faces in {sum(looked)} of {len(looked)} frames looked at; expected one person: cut the other out of the picture"
+    return (f"two faces in {sum(looked)} of {len(looked)} frames looked at; expected one person: cut the other out of the "
+            "picture")
 
 
 def sample_rate(recording: str) -> int:

@@ -21,14 +21,15 @@ THUMBNAIL = 112
 KEPT_FACES, REFUSED_FACES, PEOPLE, REMARKS = 48, 12, 60, 40
 """how many at most are shown: faces of kept clips, of clips refused for one reason, rows of people and of remarks"""
 KINDS = {"check the path": "file is missing", "no sound track": "no sound", "is silent": "silent", "lasts ": "too short",
-         "cuts leave": "too short between cuts", "no face": "no face", "two faces": "two faces", "turned away": "turned away",
-         "pixels between": "face too small", "reprojection": "face does not fit", "blur": "blurred",
+         "cuts leave": "too short between cuts", "no face": "no face", "two faces": "two faces",
+         "turned away": "turned away", "pixels between": "face too small", "reprojection": "face does not fit", "blur": "blurred",
          "frames or more too": "sound out of step"}
 """what a reason says, and what it is called where reasons are counted"""
-STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1080px;padding:0 1em;color:#1d2530;background:#fff}
-h1{font-size:1.5em;margin-bottom:.2em}h2{font-size:1.1em;margin:1.8em 0 .5em}.row{display:flex;flex-wrap:wrap;gap:14px}
-.wide{column-gap:36px}.wide h2{max-width:15em}figure{margin:0;width:116px;font-size:11px;overflow-wrap:anywhere;line-height:1.25}figure img{width:112px;height:112px;
-object-fit:contain;background:#e8ebef;border-radius:4px;border:2px solid #2b6cb0}figure.no img{border-color:#c05621}
+STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1080px;padding:0 1em;color:#1d2530;
+background:#fff}h1{font-size:1.5em;margin-bottom:.2em}h2{font-size:1.1em;margin:1.8em 0 .5em}.row{display:flex;flex-wrap:wrap;gap:14px}
+.wide{column-gap:36px}.wide h2{max-width:15em}
+figure{margin:0;width:116px;font-size:11px;overflow-wrap:anywhere;line-height:1.25}
+figure img{width:112px;height:112px;object-fit:contain;background:#e8ebef;border-radius:4px;border:2px solid #2b6cb0}figure.no img{border-color:#c05621}
 svg text{font:11px system-ui,sans-serif;fill:#1d2530}td,th{padding:2px 14px 2px 0;text-align:left;vertical-align:top}
 .n{text-align:right;font-variant-numeric:tabular-nums}.bar{display:inline-block;height:.7em;background:#c05621}
 .big{font-size:1.25em}.key i{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}"""
@@ -114,14 +115,16 @@ def _histograms(shown: Sequence[Shown]) -> str:
               ("most degrees turned away", yaw, MAX_YAW), ("reprojection error, %", column("reprojection_error"), MAX_ERROR),
               ("blur", column("blur"), MAX_BLUR), ("frames that sound is late", column("sync_offset"), None)]
     drawn = "".join(_chart(title, shown, value, limit) for title, value, limit in charts)
-    return ("<h2>How they are</h2><p class=key><i style='background:#2b6cb0'></i>kept<i style='background:#c05621'></i>refused"
+    return ("<h2>How they are</h2><p class=key><i style='background:#2b6cb0'></i>kept"
+            "<i style='background:#c05621'></i>refused"
             f"<i style='background:#000;width:2px'></i>limit</p><div class=row>{drawn}</div>")
 
 
 def _chart(title: str, shown: Sequence[Shown], value: Callable[[dict], float], limit: Optional[float]) -> str:
     """A histogram (SVG) of what `value` says of report lines; those for which it says nothing are left out."""
     told = [_told(value, one.line) for one in shown]
-    split = [[number for number, one in zip(told, shown) if number is not None and one.kept is kept] for kept in (True, False)]
+    split = [[number for number, one in zip(told, shown) if number is not None and one.kept is kept]
+             for kept in (True, False)]
     every = split[0] + split[1] + ([limit] if limit is not None else [])
     if not split[0] + split[1]:
         return ""

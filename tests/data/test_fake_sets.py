@@ -1,5 +1,5 @@
-"""A fake HDTF and a fake MEAD, made of synthetic heads in exactly their layouts, from links and folders to shards: everything that
-is wrong with them is named, and the rest arrives."""
+"""A fake HDTF and a fake MEAD, made of synthetic heads in exactly their layouts, from links and folders to shards:
+everything that is wrong with them is named, and the rest arrives."""
 import csv
 import json
 import os
@@ -53,8 +53,8 @@ def record(path, sound, rate=48000):
 
 def say(container, track, sound, rate):
     times = np.arange(round(len(sound) * rate / 16000)) * 16000 / rate
-    frame = av.AudioFrame.from_ndarray(np.interp(times, np.arange(len(sound)), sound)[None].astype(np.float32), format="fltp",
-                                       layout="mono")
+    wave = np.interp(times, np.arange(len(sound)), sound)[None].astype(np.float32)
+    frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
     frame.rate, frame.pts = rate, 0
     container.mux(track.encode(frame))
     container.mux(track.encode(None))
@@ -82,7 +82,8 @@ def reports(folder):
     lines = {}
     for path in sorted(folder.glob("*/report.tsv")):
         with path.open() as file:
-            lines |= {(line["file"], line["piece"]): line | {"split": path.parent.name} for line in csv.DictReader(file, delimiter="\t")}
+            for line in csv.DictReader(file, delimiter="\t"):
+                lines[line["file"], line["piece"]] = line | {"split": path.parent.name}
     return lines
 
 
@@ -114,7 +115,8 @@ def web(heads, tmp_path_factory):
     film(web / "short.mp4", wide(one.frames)[:25], sound=one.speech)
     (web / "broken.mp4").write_bytes((web / "cut.mp4").read_bytes()[500:2000])
     tables = {
-        "RD_video_url": "Radio1 short.mp4\n", "RD_annotion_time": "Radio1.mp4 00:05-00:07\n", "RD_resolution": "Radio1.mp4 120\n",
+        "RD_video_url": "Radio1 short.mp4\n", "RD_annotion_time": "Radio1.mp4 00:05-00:07\n",
+        "RD_resolution": "Radio1.mp4 120\n",
         "RD_crop_wh": "Radio1_0.mp4 100 96 24 96\n",
         "WDA_video_url": "Ann0 ann0.mp4\nAnn1 ann1.mp4\nGone gone.mp4\nMute mute.mp4\nNobody cut.mp4\n",
         "WDA_annotion_time": "Ann0.mp4 00:01-00:03 00:00-00:01 \nAnn1.mp4 00:00-00:02\nGone.mp4 00:00-00:01 00:01-00:02\n"
@@ -122,7 +124,8 @@ def web(heads, tmp_path_factory):
         "WDA_resolution": "Ann0.mp4 240\nAnn1.mp4 120\nGone.mp4 720\nMute.mp4 120\n",
         "WDA_crop_wh": "Ann0_0.mp4 220 160 60 160\nAnn0_1.mp4 220 160 60 160\nGone_0.mp4 0 100 0 100\n",
         "WRA_video_url": "Cut cut.mp4\nEricCantor pair.mp4\nSoft soft.mp4\nBroken broken.mp4\n",
-        "WRA_annotion_time": "Cut.mp4 00:00-00:02\nEricCantor.mp4 00:00-00:01\nSoft.mp4 00:00-00:01\nBroken.mp4 00:00-00:01\n",
+        "WRA_annotion_time": "Cut.mp4 00:00-00:02\nEricCantor.mp4 00:00-00:01\nSoft.mp4 00:00-00:01\n"
+                             "Broken.mp4 00:00-00:01\n",
         "WRA_resolution": "Cut.mp4 120\n", "WRA_crop_wh": "Cut_0.mp4 60 140 0 120\n"}
     for name, text in tables.items():
         (lists / f"{name}.txt").write_text(text)
@@ -163,7 +166,7 @@ def test_the_coverage_names_every_span_and_why_it_is_missing(hdtf):
     assert "120 lines; the lists promise 240" in got["WDA_Ann0_000"].remarks
     assert [one.seconds for one in got.values()][:4] == [2, 2, 1, 2]
     assert dict(fetched)["ann0.mp4"] == 240 and not any((raw / ".raw").iterdir())
-    assert sorted(path.stem for path in raw.glob("*.mp4")) == sorted(name for name, state in status.items() if state == "got")
+    assert {path.stem for path in raw.glob("*.mp4")} == {name for name, state in status.items() if state == "got"}
 
 
 def test_clips_are_cut_at_their_frames_with_their_sound_and_in_their_box(web, hdtf):
@@ -171,7 +174,7 @@ def test_clips_are_cut_at_their_frames_with_their_sound_and_in_their_box(web, hd
     whole, sound = np.stack(list(read_frames(web[0] / "ann0.mp4"))), read_sound(web[0] / "ann0.mp4")
     for name, first, count in (("WDA_Ann0_000", 25, 50), ("WDA_Ann0_001", 0, 25)):
         frames = np.stack(list(read_frames(raw / f"{name}.mp4"))).astype(float)
-        # the box 220, 60, 160 x 160 of 240 lines is 110, 30, 80 x 80 of 120, grown 1.8 times about its middle and cut to the picture
+        # the box 220, 60, 160 x 160 of 240 lines is 110, 30, 80 x 80 of 120, grown 1.8 times and kept inside the picture
         due = whole[first:first + count, :, 78:222].astype(float)
         assert frames.shape == due.shape
         assert np.abs(frames - due).mean() < 3
@@ -274,7 +277,8 @@ def test_the_manifest_of_mead_has_views_emotions_levels_and_whose_sound(mead, ca
         assert row["sound"] == row["in_step_with"] == front
     assert table["W011/video/front/neutral/level_1/001.mp4"]["sound"] == "W011/audio/neutral/level_1/001.m4a"
     list_clips(MEAD, root, root / "again.tsv")
-    assert "train 2 clips of 1 people, val 3 clips of 1 people; left out 1 videos that are no clips" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "train 2 clips of 1 people, val 3 clips of 1 people; left out 1 videos that are no clips" in told
 
 
 def test_side_views_have_the_sound_and_the_offset_of_the_front_view(mead):
@@ -311,9 +315,10 @@ def contents(folder):
 def test_a_killed_preparation_taken_up_by_two_ray_workers_gives_the_same_bytes(hdtf, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray", reason="Ray is not installed")
     raw, whole, _ = hdtf
-    killed, words = tmp_path / "killed", [sys.executable, "-m", "s3dnerf", "prepare", "--manifest", raw / "manifest.tsv", "--videos",
-                                          raw, "--size", "64", "--workers", "1", "--lip-sync", "none", "--output"]
-    process = subprocess.Popen([*map(str, words), str(killed)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    killed, options = tmp_path / "killed", {"--manifest": raw / "manifest.tsv", "--videos": raw, "--size": 64, "--workers": 1,
+                                            "--lip-sync": "none", "--output": tmp_path / "killed"}
+    words = [sys.executable, "-m", "s3dnerf", "prepare", *(str(word) for pair in options.items() for word in pair)]
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
     due = time.monotonic() + 120
     while len(list(killed.glob(".work/*.pkl"))) < 2 and time.monotonic() < due:
         time.sleep(0.02)
