@@ -75,6 +75,8 @@ class PersonDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Epoch:
         epoch = self.trainer.current_epoch if self.trainer else 0
+        if self.trainer and self.trainer.world_size > 1:
+            raise DatasetError(f"found {self.trainer.world_size} processes; one person is learned in one: set trainer.devices to 1")
         draw = lambda: torch.Generator().manual_seed(10_000 * self.seed + epoch)
         return Epoch(lambda first: islice(self.batches(draw()), first, None), self.steps_per_epoch)
 
