@@ -262,7 +262,7 @@ def make_clip(sample: dict, people: dict[str, np.ndarray], chosen: list[int], ph
     wanted = {"all": chosen + [photo], "photo": [photo], "none": []}[images]
     tracked = decode_sample(sample, frames=wanted)
     pictures = torch.from_numpy(tracked.frames).permute(0, 3, 1, 2).float() / 255
-    masks = torch.from_numpy(tracked.masks).float()
+    masks = torch.from_numpy(tracked.masks[[*chosen, photo]]).float()
     stored, size = tracked.info["size"], size or tracked.info["size"]
     if size > stored:
         raise DatasetError(f"clip {tracked.key}: found frames of {stored} pixels; expected {size} or more: prepare the "
@@ -273,11 +273,11 @@ def make_clip(sample: dict, people: dict[str, np.ndarray], chosen: list[int], ph
     cameras = read_cameras(tracked.cameras, size)
     mesh = torch.from_numpy(tracked.mesh)
     none = torch.zeros(0, 3, 0, 0)
-    shown = torch.stack([masks[photo, 0], masks[photo, :2].amax(0)])[None]
+    shown = torch.stack([masks[-1, 0], masks[-1, :2].amax(0)])[None]
     head, person = F.interpolate(shown, size=(size, size), mode="bilinear", align_corners=False)[0, :, None]
     portrait = Portrait(pictures[-1] if wanted else none[:, 0], head, cameras[photo], mesh[photo], person)
     mel, speech = speech_windows(tracked, sample, speech_field, chosen)
-    return Clip(frames=pictures[:-1] if images == "all" else none, head=masks[chosen, :1],
+    return Clip(frames=pictures[:-1] if images == "all" else none, head=masks[:-1, :1],
                 mouth=mouth_masks(mesh[chosen], cameras[chosen], size), cameras=cameras[chosen], mesh=mesh[chosen],
                 speech=speech, mel=mel, mean_mesh=torch.from_numpy(people[tracked.info["person"]]),
                 portrait=portrait, keys=tracked.key)
