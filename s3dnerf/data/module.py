@@ -170,7 +170,7 @@ class Epoch:
     def __init__(self, batches: Callable[[int], Iterable[Clip]], length: int):
         self.batches, self.length, self.drawn, self.first = batches, length, 0, 0
         self.waited = 0.0
-        """seconds that were spent waiting for batches"""
+        """seconds that the last batch was waited for"""
 
     def __len__(self) -> int:
         return self.length
@@ -182,7 +182,7 @@ class Epoch:
     def _batches(self, first: int) -> Iterator[Clip]:
         begin = time.perf_counter()
         for index, batch in enumerate(islice(self.batches(first), self.length - first), first):
-            self.waited += time.perf_counter() - begin
+            self.waited = time.perf_counter() - begin
             self.drawn = index + 1
             yield batch
             begin = time.perf_counter()

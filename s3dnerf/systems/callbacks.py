@@ -142,16 +142,12 @@ class LoaderWait(pl.Callback):
         self.recent, self.total = np.zeros(3), np.zeros(3)
         """seconds of waiting, seconds of the model, images"""
 
-    def on_train_epoch_start(self, trainer, module):
-        self.seen = trainer.train_dataloader.waited
-
     def on_train_batch_start(self, trainer, module, batch: Clip, batch_idx):
         self.begin = time.perf_counter()
 
     def on_train_batch_end(self, trainer, module, outputs, batch: Clip, batch_idx):
-        waited, busy = trainer.train_dataloader.waited - self.seen, time.perf_counter() - self.begin
-        self.seen += waited
-        step = np.array([waited, busy, batch.mesh.shape[:2].numel()])
+        busy = time.perf_counter() - self.begin
+        step = np.array([trainer.train_dataloader.waited, busy, batch.mesh.shape[:2].numel()])
         self.recent, self.total = 0.98 * self.recent + step, self.total + step
         module.log_dict(dict(zip(("loader/wait", "loader/images_per_second"), self.figures(self.recent))))
 
