@@ -125,7 +125,8 @@ def synthesize(output: str, people: int = 4, clips: int = 4, seconds: float = 2.
 
 
 def train(train: str, val: str, output: str, config: Optional[List[str]] = None, stages: Optional[List[str]] = None,
-          gate: Literal["reduce", "stop", "off"] = "reduce", plan: str = "configs/stages.yaml") -> None:
+          gate: Literal["reduce", "stop", "off"] = "reduce", plan: str = "configs/stages.yaml",
+          launch: Optional[str] = None) -> None:
     """Trains everything, from shards to a bundle of weights: all stages, one after another.
 
     Shards come from `s3dnerf prepare` or `s3dnerf synthesize`. Every stage ends by itself when its validation figure no
@@ -145,10 +146,12 @@ def train(train: str, val: str, output: str, config: Optional[List[str]] = None,
         stages: run only this stage; may be given several times. Where one is left out, the next starts from the one before
         gate: below the expert's gate, reduce its weight, stop, or take it in full (off)
         plan: the list of stages
+        launch: command that starts the processes of a stage, such as 'torchrun --nproc-per-node 8'; not needed for the devices
+            of one machine (configs/overlays/multi_gpu.yaml)
     """
     from s3dnerf.curriculum import Curriculum
 
-    Curriculum(plan, train, val, output, config or (), gate).run(stages)
+    Curriculum(plan, train, val, output, config or (), gate, launch).run(stages)
 
 
 def personalize(video: str, output: str, method: Literal["rad-nerf", "ad-nerf", "disentangled", "adapt"] = "rad-nerf",

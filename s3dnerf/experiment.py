@@ -1,7 +1,9 @@
 """What an experiment of configs/ consists of, for LightningCLI."""
 from __future__ import annotations
 
+from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.strategies import DDPStrategy
 
 from s3dnerf.systems.callbacks import BestCheckpoint, LastCheckpoint, Plateau
 
@@ -20,3 +22,12 @@ class Experiment(LightningCLI):
         for name in ("monitor", "mode"):
             parser.link_arguments(f"best.{name}", f"plateau.{name}")
         parser.link_arguments("best.dirpath", "last.dirpath")
+
+    def instantiate_trainer(self, **kwargs) -> Trainer:
+        """The trainer. Several processes are told that no step uses every parameter (one that tracked lips drive knows no
+        speech), and that they need not send each other buffers: none depends on what a process saw."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if isinstance(trainer.strategy, DDPStrategy):
+            ours = {"find_unused_parameters": True, "broadcast_buffers": False}
+            trainer.strategy._ddp_kwargs = ours | trainer.strategy._ddp_kwargs
+        return trainer
