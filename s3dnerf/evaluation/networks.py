@@ -49,7 +49,7 @@ class Networks:
 
         InputError for a file that does not exist, CheckpointError for one that holds something else.
         """
-        builders = {"alexnet": _lpips, "inception": _inception, "syncnet": _syncnet}
+        builders = {"alexnet": load_lpips, "inception": _inception, "syncnet": _syncnet}
         found, missing, about = {}, {}, {}
         for name, file in (("alexnet", alexnet), ("inception", inception), ("arcface", arcface), ("syncnet", syncnet)):
             path = find(name, file)
@@ -106,15 +106,16 @@ def _filled(network: nn.Module, state: dict, path: Path, name: str) -> nn.Module
     return network
 
 
-def _lpips(path: Path) -> nn.Module:
-    """LPIPS (Zhang et al. 2018) on AlexNet; its linear layers come with the package."""
+def load_lpips(path: Path) -> nn.Module:
+    """LPIPS (Zhang et al. 2018) on the AlexNet of a file, for images in [-1, 1]; its linear layers come with the package.
+    CheckpointError for another file."""
     from lpips import LPIPS
 
     network = LPIPS(net="alex", pnet_rand=True, verbose=False)
     state = {key.removeprefix("features."): value for key, value in _state(path, "alexnet").items() if key.startswith("features.")}
     parts = {f"{slice_}.{key}": key for slice_, part in network.net.named_children() for key in part.state_dict()}
     _filled(network.net, {whole: state[key] for whole, key in parts.items() if key in state}, path, "alexnet")
-    return network
+    return network.eval()
 
 
 def _inception(path: Path) -> nn.Module:
