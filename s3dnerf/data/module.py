@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from s3dnerf import media
 from s3dnerf.data.shards import TrackedClip, decode_sample, read_people
+from s3dnerf.data.whole_clips import whole_clips
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import INNER_LIPS, eye_opening, mouth_opening
 from s3dnerf.geometry import project
@@ -34,7 +35,7 @@ class ClipDataModule(pl.LightningDataModule):
     so that no process ever waits for another. What an epoch draws follows from the seed and the epoch's number alone:
     training that is resumed goes on exactly, within an epoch too (with the trainer's `reload_dataloaders_every_n_epochs` at 1, as in
     configs/).
-    Validation reads every clip once.
+    Validation reads every clip once, `s3dnerf test` every clip whole.
 
     Args:
         train: folder of training shards.
@@ -113,7 +114,15 @@ class ClipDataModule(pl.LightningDataModule):
             dataset = dataset.slice(self.val_clips)
         return wds.WebLoader(dataset.batched(1, collation_fn=Clip.stack), batch_size=None, num_workers=0)
 
-    test_dataloader = val_dataloader
+    def test_dataloader(self):
+        """All validation clips, whole, shared out among the processes."""
+        if self.val is None:
+            return []
+        settings = self.validation.keywords
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return whole_clips(self.val, shard_paths(self.val), make_clip, rank=rank, world=world,
+                           speech_field=settings["speech_field"], size=settings["size"])
+
     predict_dataloader = val_dataloader
 
 
