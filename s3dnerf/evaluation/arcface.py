@@ -13,7 +13,7 @@ from s3dnerf.face import EYE_RINGS
 SIZE = 112
 GOAL = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
 """pixels at which ArcFace was taught to have eyes, tip of the nose and corners of the mouth"""
-NOSE_TIP, MOUTH_CORNERS = 1, (61, 291)
+NOSE_TIP, MOUTH_CORNERS = 4, (61, 291)
 
 
 class ArcFace:

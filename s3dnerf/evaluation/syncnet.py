@@ -57,7 +57,7 @@ def cepstra(sound: np.ndarray) -> np.ndarray:
     the energy in place of the first."""
     from scipy.fft import dct
 
-    samples = np.clip(sound * 32768.0, -32768, 32767).round()
+    samples = np.clip(np.asarray(sound, np.float64) * 32768, -32768, 32767).round()
     samples = np.append(samples[:1], samples[1:] - 0.97 * samples[:-1])
     count = 1 + max(0, -(-(len(samples) - FRAME) // STEP))
     samples = np.pad(samples, (0, (count - 1) * STEP + FRAME - len(samples)))
