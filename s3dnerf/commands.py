@@ -237,6 +237,41 @@ def validate(shards: str, weights: str = "one-shot-256", lip_sync: Optional[str]
     return int(failed(lines))
 
 
+def evaluate(generated: str, truth: str, output: str = "report.json", align: Literal["none", "face"] = "none",
+             alexnet: Optional[str] = None, inception: Optional[str] = None, arcface: Optional[str] = None,
+             syncnet: Optional[str] = None, judge: str = "lip-judge", openface_generated: Optional[str] = None,
+             openface_truth: Optional[str] = None, device: Literal["cpu", "cuda"] = "cpu") -> None:
+    """Compares videos with the recordings that they imitate: prints a table, and writes a report.
+
+    Figures whose network is missing are reported as missing. What each means is told in docs/evaluation.md.
+
+    Example: s3dnerf evaluate --generated videos --truth recordings --output report.json
+
+    Args:
+        generated: folder of videos, or one of them
+        truth: folder of recordings of the same base names, or one of them
+        output: file for the report (JSON)
+        align: none where both show the same square; face brings the face of every frame to the same place first
+        alexnet: AlexNet's ImageNet weights, for LPIPS; by default those in torch's cache
+        inception: Inception's weights of pytorch-fid, for FID; by default those in torch's cache
+        arcface: an ArcFace network (ONNX or TorchScript), for CSIM
+        syncnet: the weights of SyncNet v2, for Sync-C and Sync-D; by default those in torch's cache
+        judge: a lip discriminator that has not taught the model: an installed one, a bundle or a checkpoint; none does without
+        openface_generated: folder of OpenFace's CSV files of the videos, for AUE
+        openface_truth: the same of the recordings
+        device: what the networks run on
+    """
+    from s3dnerf.evaluation.networks import Networks
+    from s3dnerf.evaluation.protocol import Protocol
+    from s3dnerf.evaluation.suite import Suite, evaluate_files
+
+    check_paths({}, {"--output of the report": output})
+    suite = Suite(Networks.load(alexnet, inception, arcface, syncnet, judge, device), Protocol(align=align))
+    report = evaluate_files(suite, generated, truth, openface_generated, openface_truth)
+    write_json(report.as_dict(), output)
+    print(report.table())
+
+
 def _numbers(camera: str) -> tuple[float, ...]:
     from s3dnerf.errors import InputError
 
@@ -285,4 +320,4 @@ def write_json(content: dict, path: str) -> None:
 
 
 VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}
+         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate, "evaluate": evaluate}

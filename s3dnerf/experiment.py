@@ -5,20 +5,23 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.strategies import DDPStrategy
 
+from s3dnerf.evaluation.callback import ReportFigures
 from s3dnerf.systems.callbacks import BestCheckpoint, LastCheckpoint, Plateau
 
 
 class Experiment(LightningCLI):
-    """Trainer, model and data as YAML has them, and three sections of its own beside them.
+    """Trainer, model and data as YAML has them, and four sections of its own beside them.
 
     `best` names the validation figure that decides: the best checkpoint by it is kept as best.ckpt. `plateau` ends
-    training where that figure no longer moves. `last` keeps the newest checkpoint as last.ckpt.
+    training where that figure no longer moves. `last` keeps the newest checkpoint as last.ckpt. `evaluation` says what `test`
+    measures with, and where the report goes.
     """
 
     def add_arguments_to_parser(self, parser) -> None:
         parser.add_lightning_class_args(Plateau, "plateau")
         parser.add_lightning_class_args(BestCheckpoint, "best")
         parser.add_lightning_class_args(LastCheckpoint, "last")
+        parser.add_lightning_class_args(ReportFigures, "evaluation")
         for name in ("monitor", "mode"):
             parser.link_arguments(f"best.{name}", f"plateau.{name}")
         parser.link_arguments("best.dirpath", "last.dirpath")

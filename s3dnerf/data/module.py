@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from s3dnerf import media
 from s3dnerf.data.shards import StoredClip, TrackedClip, decode_sample, read_people, stored_clips
+from s3dnerf.data.whole_clips import whole_clips
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import INNER_LIPS, eye_opening, mouth_opening
 from s3dnerf.geometry import project
@@ -38,7 +39,8 @@ class ClipDataModule(pl.LightningDataModule):
     processes and their workers share the numbers among them. So a batch of two processes is that of one with twice the
     `batch_size`, and training that is resumed goes on exactly, within an epoch too (with the trainer's
     `reload_dataloaders_every_n_epochs` at 1, as in configs/), without drawing again what it had drawn.
-    Validation reads every clip once: each process takes every so manieth, and so does each of its workers.
+    Validation reads every clip once, `s3dnerf test` every clip whole: each process takes every so manieth, and so does each of its
+    workers.
 
     Args:
         train: folder of training shards.
@@ -132,7 +134,15 @@ class ClipDataModule(pl.LightningDataModule):
         """The validation clips."""
         return stored_clips(shard_paths(self.val))[:self.val_clips]
 
-    test_dataloader = val_dataloader
+    def test_dataloader(self):
+        """All validation clips, whole, shared out among the processes."""
+        if self.val is None:
+            return []
+        settings = self.validation.keywords
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return whole_clips(self.val, shard_paths(self.val), make_clip, rank=rank, world=world,
+                           speech_field=settings["speech_field"], size=settings["size"])
+
     predict_dataloader = val_dataloader
 
 

@@ -170,7 +170,12 @@ class TalkingHeadSystem(ModelSystem):
         return {"inside_iou": both / torch.maximum(rendering.inside, label).sum().clamp_min(1e-6),
                 "opacity": rendering.opacity.mean()}
 
-    test_step = validation_step
+    def test_step(self, clip: Clip, _index: int) -> Tensor:
+        """Frames [1, T, 3, H, W] of a whole clip, driven by its speech with its own blinks, for `ReportFigures`."""
+        appearance, motion = self.model.with_detail(self.model.encode(clip.portrait)), self.drive(clip, False)
+        parts = [slice(first, first + 8) for first in range(0, clip.frames.shape[1], 8)]
+        return torch.cat([self.model.render(appearance, motion.map(lambda x: x[:, part]), clip.cameras[:, part]).image
+                          for part in parts], 1)
 
     def predict_step(self, clip: Clip, _index: int) -> Rendering:
         return self.model(clip)
