@@ -66,14 +66,14 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
 
 def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] = None, size: int = 256,
             workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0,
-            lip_sync: str = "one-shot-256") -> None:
+            lip_sync: str = "one-shot-256", engine: Literal["local", "ray"] = "local") -> None:
     """Turns videos into shards to train on: tracks faces, cuts and crops, refuses what is bad and says why.
 
     Recordings whose sound is out of step with their lips have it moved, where that is beyond doubt. A run that was
-    killed goes on where it stopped.
+    killed goes on where it stopped. Look at OUTPUT/SPLIT/summary.html before you train; report.tsv beside it has every clip.
 
     Args:
-        manifest: table (tab separated) with the columns file, person, split, source
+        manifest: table (tab separated) with the columns file, person, split, source; see `download` and `manifest`
         videos: folder that the manifest's files are relative to
         output: folder for the shards, one sub-folder per split
         split: only these splits of the manifest
@@ -83,6 +83,8 @@ def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] 
         max_seconds: longer recordings are cut into pieces of this length
         lip_sync: the lip discriminator that tells how far sound is off, best one that has learned nothing from these people:
             installed weights, a bundle or a checkpoint; none leaves all sound where it is
+        engine: local is the cores of this machine; ray those of the cluster that RAY_ADDRESS names, whose machines all see the
+            folders, or of this machine
     """
     from functools import partial
     from pathlib import Path
@@ -93,7 +95,44 @@ def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] 
     if expert is not None:
         expert()  # that it loads is better known before hours of tracking
     run(Path(manifest), Path(videos), Path(output), split=split, size=size, workers=workers,
-        clips_per_shard=clips_per_shard, max_seconds=max_seconds, expert=expert)
+        clips_per_shard=clips_per_shard, max_seconds=max_seconds, expert=expert, engine=engine)
+
+
+def download(recipe: str, lists: str, output: str) -> None:
+    """Fetches the clips of public lists of links, with sound, and accounts for those that could not be got.
+
+    Needs `pip install 's3dnerf[download]'`. Goes on past dead links; the same command takes up a run that was killed, and tries
+    dead links again. OUTPUT then holds the clips, coverage.tsv and the manifest.tsv that `prepare` takes.
+
+    Example: s3dnerf download --recipe datasets/hdtf/recipe.yaml --lists HDTF_dataset --output raw/hdtf
+
+    Args:
+        recipe: the data set's recipe
+        lists: folder of its lists (for HDTF: RD_video_url.txt, RD_annotion_time.txt and so on)
+        output: folder for the clips
+    """
+    from pathlib import Path
+
+    from s3dnerf.data.download import download as run
+
+    run(Path(recipe), Path(lists), Path(output))
+
+
+def manifest(recipe: str, root: str, output: str) -> None:
+    """Lists the clips of a data set's folder for `prepare`: whom they show, in which split, whose sound they have.
+
+    Example: s3dnerf manifest --recipe datasets/mead/recipe.yaml --root raw/mead --output mead.tsv
+
+    Args:
+        recipe: the data set's recipe
+        root: folder that holds it, as it comes
+        output: the table to write
+    """
+    from pathlib import Path
+
+    from s3dnerf.data.recipe import list_clips
+
+    list_clips(Path(recipe), Path(root), Path(output))
 
 
 def lip_matcher(weights: str):
@@ -319,5 +358,6 @@ def write_json(content: dict, path: str) -> None:
     part.replace(path)
 
 
-VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate, "evaluate": evaluate}
+VERBS = {"speak": speak, "download": download, "manifest": manifest, "prepare": prepare, "synthesize": synthesize,
+         "train": train, "personalize": personalize, "models": models, "bundle": bundle, "validate": validate,
+         "evaluate": evaluate}
