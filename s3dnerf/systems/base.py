@@ -48,6 +48,10 @@ class ModelSystem(pl.LightningModule):
         self.terms = {}
         torch.manual_seed(self.first_seed + self.global_step)
 
+    def on_validation_batch_start(self, _batch, _index: int, _loader: int = 0) -> None:
+        """Figures of a clip are its own."""
+        self.terms = {}
+
     def configure_optimizers(self):
         return self.scheduled(self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad]))
 
@@ -65,9 +69,8 @@ class ModelSystem(pl.LightningModule):
                                  if name.startswith("val/")}
 
     def log_terms(self, stage: str, terms: dict[str, torch.Tensor], batch_size: int) -> None:
-        """Logs named figures as `stage/name`; those of the last training step stay in `terms` for callbacks."""
-        if stage == "train":
-            self.terms |= {name: value.detach() for name, value in terms.items()}
+        """Logs named figures as `stage/name`; those of the last step stay in `terms` for callbacks."""
+        self.terms |= {name: value.detach() for name, value in terms.items()}
         for name, value in terms.items():
             self.log(f"{stage}/{name}", value, batch_size=batch_size, on_step=stage == "train", on_epoch=stage != "train",
                      sync_dist=stage != "train", prog_bar=name == "total")

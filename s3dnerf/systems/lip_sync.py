@@ -84,6 +84,8 @@ class LipSyncSystem(ModelSystem):
         self.wrong.append(cosine[(index[:, None] - index).abs() >= HARD_SHIFT])
         self.clips.append(auc(self.right[-1], self.wrong[-1]))
         self.offsets.append(best_offset(cosine))
+        offset = self.offsets[-1].float()
+        self.terms = {"auc_clip": self.clips[-1], "offset": offset.abs(), "offset_lag": offset}
 
     def on_validation_epoch_end(self) -> None:
         signed = torch.stack(self.offsets).float()
