@@ -54,7 +54,7 @@ class Tracking(pl.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "run.json", (json.dumps(about, indent=1) + "\n").encode())
         for logger in wandb_loggers(trainer):
-            logger.experiment.config.update(configuration(trainer) | about, allow_val_change=True)
+            logger.experiment.config.update({"experiment": configuration(trainer)} | about, allow_val_change=True)
 
     def on_validation_start(self, trainer, module):
         self.rows = {}
@@ -165,6 +165,18 @@ def clip_sheet(module: pl.LightningModule, clip: Clip, size: int) -> tuple[Tenso
     return torch.cat(sheets), torch.cat(scores).mean(0)
 
 
+def write_regions(rendering: Rendering, stem: Path, size: int) -> None:
+    """Writes the region scores of a rendering [1, T], mean over its frames, as `stem`-regions.png."""
+    from PIL import Image
+
+    Image.fromarray(pixels(shown(heat_map(rendering), size).mean(0))).save(f"{stem}-regions.png")
+
+
+def pixels(image: Tensor) -> np.ndarray:
+    """Images [*, 3, H, W] in [0, 1] as [*, H, W, 3] uint8."""
+    return (image.movedim(-3, -1).clamp(0, 1).cpu().numpy() * 255).round().astype(np.uint8)
+
+
 def shown(frames: Tensor, size: int) -> Tensor:
     """Frames [1, T, 3, h, w] as [T, 3, size, size], clamped."""
     if frames.shape[-1] > size:
@@ -194,7 +206,6 @@ def write_sheet(sheet: Tensor, regions: Tensor, sound: np.ndarray, stem: Path, s
     from PIL import Image
 
     stem.parent.mkdir(parents=True, exist_ok=True)
-    pixels = lambda tensor: (tensor.movedim(-3, -1).cpu().numpy() * 255).round().astype(np.uint8)
     frames = pixels(sheet)
     chosen = np.linspace(0, len(frames) - 1, min(COLUMNS, len(frames))).round().astype(int)
     Image.fromarray(np.concatenate(list(frames[chosen]), 1)).save(f"{stem}.png")
