@@ -149,7 +149,7 @@ def frame_figures(frames, clip, truth, judge, lpips):
     return figures | mouth_figures(points, truth) | {"faces": seen.float().mean().item()}
 
 
-def film(frames, clip, sounds, folder):
+def film(frames, clip, sounds, folder, name="speech"):
     """Writes frames [T, 3, H, W] of a clip, if it is one of those whose sound is given, as `LogRenderings` does; the beginning of its
     files' names, None for other clips."""
     key = clip.keys[0]
@@ -157,7 +157,7 @@ def film(frames, clip, sounds, folder):
         return None
     stem = folder / "renderings" / f"{key}-step000000"
     stem.parent.mkdir(parents=True, exist_ok=True)
-    write_video(pixels(frames), sounds[key], Path(f"{stem}-speech.mp4"))
+    write_video(pixels(frames), sounds[key], Path(f"{stem}-{name}.mp4"))
     return stem
 
 
@@ -280,7 +280,7 @@ def run(options):
     clips = list(islice(data.val_dataloader(), 0, None, options.every))
     sounds = {clip.keys[0]: read_spoken(data, clip.keys[0], options.frames).sound for clip in clips[:options.videos]}
     for clip in clips:
-        film(clip.frames[0], clip, sounds, options.output / "recording")
+        film(clip.frames[0], clip, sounds, options.output / "recording", "recording")
     with torch.inference_mode():
         truths = [landmarks(clip.frames[0])[0] for clip in clips]
         results = references(clips, truths, judge, lpips)

@@ -13,7 +13,7 @@ from s3dnerf.comparison.run import Run, commit_of, curves_of, flattened, number,
 from s3dnerf.errors import InputError
 
 VERSION = re.compile(r"version_(\d+)$")
-RENDERING = re.compile(r"(.+)-step(\d+)-(speech\.mp4|regions\.png)$")
+RENDERING = re.compile(r"(.+)-step(\d+)-(speech\.mp4|regions\.png|recording\.mp4)$")
 
 
 def read_run_folder(path: Path) -> Run:
@@ -37,10 +37,10 @@ def read_run_folder(path: Path) -> Run:
         config |= flattened({stage: settings(versions[-1])} if several else settings(versions[-1]))
         clips = merged(clips, newest_clips(versions[-1], prefix))
     newest = [version for versions in stages.values() for version in versions]
-    renderings = files_of([folder, *newest])
+    renderings = files_of([folder.parent / "recording", folder, *newest])
     return Run(str(path), "ablation" if ablation else "training", config=without_place(config, folder),
                commit=newest_commit(newest), curves=curves, clips=ablation or clips, videos=renderings["speech.mp4"],
-               pictures=renderings["regions.png"])
+               pictures=renderings["regions.png"], recordings=renderings["recording.mp4"])
 
 
 def read_evaluation(path: Path) -> Run:
@@ -140,8 +140,8 @@ def newest_commit(versions: list[Path]) -> str:
 
 
 def files_of(folders: list[Path]) -> dict[str, dict[str, Path]]:
-    """What LogRenderings left in folders: by ending, the newest of every clip."""
-    found: dict[str, dict[str, tuple[int, Path]]] = {"speech.mp4": {}, "regions.png": {}}
+    """What LogRenderings, or scripts/ablations.py, left in folders: by ending, the newest of every clip."""
+    found: dict[str, dict[str, tuple[int, Path]]] = {"speech.mp4": {}, "regions.png": {}, "recording.mp4": {}}
     for folder in folders:
         for path in sorted((folder / "renderings").glob("*")):
             if match := RENDERING.match(path.name):

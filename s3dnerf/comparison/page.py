@@ -4,6 +4,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import shutil
 from dataclasses import dataclass, field
 from html import escape
@@ -19,8 +20,6 @@ from s3dnerf.comparison.run import INTERVAL, Run
 KINDS = {".mp4": "video/mp4", ".png": "image/png"}
 POSTER = 224
 """pixels of a video's still picture"""
-FEWEST = 6
-"""clips below which the signed rank test cannot come below 0.05, whatever they show (2 / 2 ** 5 > 0.05)"""
 WORDS = {"better": "▲ better", "worse": "▼ worse", "differs": "◆ differs", "same": "no difference shown", "open": ""}
 
 
@@ -89,10 +88,11 @@ def sentence(comparison: Comparison, index: int) -> str:
     settings = sum(values[index] != values[0] for values in comparison.settings.values())
     if not tested:
         return f"{head} differs in {counted(settings, 'setting')}; no clip has been measured in both, so nothing could be tested."
-    told = [f"{counts[name]} {word}" for name, word in (("better", "better"), ("worse", "worse"), ("differs", "otherwise different"))
+    told = [f"{word} in {counts[name]}" for name, word in (("better", "better"), ("worse", "worse"), ("differs", "otherwise different"))
             if counts[name]]
-    return (f"{head} differs in {counted(settings, 'setting')}; of {counted(tested, 'figure')} {', '.join(told) or 'none'} "
-            f"beyond chance, {counts['same']} with no difference shown.")
+    found = f"it is {', '.join(told)} of {counted(tested, 'figure')}, and no difference is shown in {counts['same']}" if told else \
+        f"in none of {counted(tested, 'figure')} a difference is shown"
+    return f"{head} differs in {counted(settings, 'setting')}; {found}."
 
 
 def counted(number: int, word: str) -> str:
@@ -114,11 +114,16 @@ def figure_table(comparison: Comparison) -> str:
     if not comparison.figures:
         return "<h2>Figures</h2><p>None of these runs has validation figures.</p>"
     head = "".join(f'<th scope="col">{key(index)}{escape(run.name)}</th>' for index, run in enumerate(comparison.runs))
-    rows = [f'<tr><th scope="row">{escape(name)}{arrow(name)}</th>{"".join(map(cell, cells))}</tr>'
+    rows = [f'<tr><th scope="row">{breaking(name)}{arrow(name)}</th>{"".join(map(cell, cells))}</tr>'
             for name, cells in comparison.figures.items()]
-    return ('<h2>Figures</h2><div class="scroll" tabindex="0" role="region" aria-label="Figures of all runs"><table class="sortable">'
-            "<caption>Means over clips with their 95 % intervals; p is corrected for all tests of this table. ↑ more is better, "
-            f'↓ less is.</caption><thead><tr><th scope="col">figure</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
+    return ("<h2>Figures</h2><p>Means over clips with their 95 % intervals; p is corrected for all tests of this table. ↑ more is "
+            'better, ↓ less is.</p><div class="scroll" tabindex="0" role="region" aria-label="Figures of all runs">'
+            f'<table class="sortable"><caption>Figures of all runs</caption><thead><tr><th scope="col">figure</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
+
+
+def breaking(name: str) -> str:
+    """A name that may be broken after its separators, and nowhere else."""
+    return re.sub(r"([_./: -])(?=\w)", r"\1<wbr>", escape(name))
 
 
 def arrow(figure: str) -> str:
@@ -144,12 +149,13 @@ def cell(content: Cell) -> str:
 
 def films(runs: Sequence[Run], media: Media) -> str:
     """The same clips beside each other."""
-    parts = []
+    parts, recorded = [], {clip: path for run in runs for clip, path in run.recordings.items()}
     for clip in dict.fromkeys(clip for run in runs for clip in run.videos):
-        shown = [(index, run) for index, run in enumerate(runs) if clip in run.videos]
-        videos = [f'<figure><figcaption>{key(index)}{escape(run.name)}</figcaption><video controls loop playsinline preload="metadata" '
-                  f'poster="{poster(run.videos[clip])}" aria-label="{escape(run.name)}, {escape(clip)}" src="{media.source(run.videos[clip])}"></video></figure>'
-                  for index, run in shown]
+        shown = [("", "recording", recorded[clip])] if clip in recorded else []
+        shown += [(key(index), run.name, run.videos[clip]) for index, run in enumerate(runs) if clip in run.videos]
+        videos = [f'<figure><figcaption>{sample}{breaking(name)}</figcaption><video controls loop playsinline preload="metadata" '
+                  f'poster="{poster(path)}" aria-label="{escape(name)}, {escape(clip)}" src="{media.source(path)}"></video></figure>'
+                  for sample, name, path in shown]
         parts.append(f'<h3>{escape(clip)}</h3><button class="play" type="button" hidden>Play all from the beginning</button>'
                      f'<div class="films">{"".join(videos)}</div>')
     return f"<h2>Videos</h2>{''.join(parts)}" if parts else ""
@@ -172,7 +178,7 @@ def maps(runs: Sequence[Run], media: Media) -> str:
     parts = []
     for clip in dict.fromkeys(clip for run in runs for clip in run.pictures):
         shown = [(index, run) for index, run in enumerate(runs) if clip in run.pictures]
-        pictures = [f'<figure><figcaption>{key(index)}{escape(run.name)}</figcaption><img alt="region score of {escape(run.name)}" '
+        pictures = [f'<figure><figcaption>{key(index)}{breaking(run.name)}</figcaption><img alt="region score of {escape(run.name)}" '
                     f'src="{media.source(run.pictures[clip])}"></figure>' for index, run in shown]
         parts.append(f'<h3>{escape(clip)}</h3><div class="films maps">{"".join(pictures)}</div>')
     told = "<p>The region score, red where speech moves or changes what is seen, mean over a clip.</p>"
@@ -197,18 +203,20 @@ def setting_table(comparison: Comparison) -> str:
         return "<h2>Settings</h2><p>No setting differs, or none is known.</p>"
     head = "".join(f'<th scope="col">{escape(run.name)}</th>' for run in comparison.runs)
     text = lambda value: "–" if value is None else escape(str(value))
-    rows = ["".join([f'<tr><th scope="row">{escape(name)}</th>', *(f"<td>{text(value)}</td>" for value in values), "</tr>"])
+    rows = ["".join([f'<tr><th scope="row">{breaking(name)}</th>', *(f"<td>{text(value)}</td>" for value in values), "</tr>"])
             for name, values in comparison.settings.items()]
-    return ('<h2>Settings that differ</h2><div class="scroll settings" tabindex="0" role="region" aria-label="Settings that differ">'
-            f'<table class="sortable"><caption>Everything else is the same in all runs. RUN is a run’s own folder.</caption><thead><tr>'
+    return ("<h2>Settings that differ</h2><p>Everything else is the same in all runs. RUN is a run’s own folder.</p>"
+            '<div class="scroll settings" tabindex="0" role="region" aria-label="Settings that differ">'
+            '<table class="sortable"><caption>Settings that differ</caption><thead><tr>'
             f'<th scope="col">setting</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
 
 
 def method(comparison: Comparison) -> str:
     """How the figures came about."""
     pairs = [cell.change.change.clips for cells in comparison.figures.values() for cell in cells if cell.change]
-    few = (f" The signed rank test cannot find anything in fewer than {FEWEST} clips; some figures here have {min(pairs)}."
-           if pairs and min(pairs) < FEWEST else "")
+    least = 2 / 2 ** min(pairs) * len(pairs) if pairs else 0.0
+    few = (f" <strong>In {min(pairs)} clips this test cannot come below {2 / 2 ** min(pairs):.2g}, which is {min(1.0, least):.2g} after "
+           "the correction: measure more clips, or compare fewer runs at once.</strong>" if least >= LEVEL else "")
     rows = "".join(f"<li>{escape(run.name)}: {escape(run.source)}</li>" for run in comparison.runs)
     return ("<h2>How to read it</h2><p>Figures are of the newest validation, or of the evaluation. Intervals are percentile bootstraps "
             "over clips. A run is tested against the first on the clips that both have measured, with Wilcoxon’s signed rank test; "

@@ -36,6 +36,8 @@ class Run:
     """clip to video with sound"""
     pictures: dict[str, Path] = field(default_factory=dict)
     """clip to picture of where speech reaches"""
+    recordings: dict[str, Path] = field(default_factory=dict)
+    """clip to what was recorded, with sound"""
 
     @property
     def figures(self) -> list[str]:

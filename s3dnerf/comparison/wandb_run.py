@@ -9,7 +9,7 @@ from typing import Any, Iterator, Optional
 from s3dnerf.comparison.run import Run, commit_of, curves_of, flattened, number
 from s3dnerf.errors import InputError
 
-TABLE, VIDEO, PICTURE = "val/clips", "speech/", "regions/"
+TABLE, VIDEO, PICTURE, RECORDING = "val/clips", "speech/", "regions/", "recording/"
 """keys under which `systems.tracking` logs"""
 
 
@@ -89,14 +89,17 @@ def assembled(source: str, name: str, config: dict, rows: list[dict[str, Any]], 
     media: dict[str, str] = {}
     for row in rows:
         media |= {key: value["path"] for key, value in row.items() if isinstance(value, dict) and value.get("path")}
-    newest = lambda prefix: {key[len(prefix):]: fetch(path) for key, path in media.items() if key.startswith(prefix)}
+
+    def newest(prefix: str) -> dict[str, Path]:
+        found = {key[len(prefix):]: fetch(path) for key, path in media.items() if key.startswith(prefix)}
+        return {clip: path for clip, path in found.items() if path.is_file()}
+
     clips = {}
     if TABLE in media and (table := fetch(media[TABLE])).is_file():
         clips = clip_table(json.loads(table.read_text()))
     chosen = config.get("experiment") or {key: value for key, value in config.items() if key not in ("_wandb", "git")}
     return Run(source, "wandb", name, flattened(chosen), commit_of(config.get("git")), curves_of(logged), clips,
-               {clip: path for clip, path in newest(VIDEO).items() if path.is_file()},
-               {clip: path for clip, path in newest(PICTURE).items() if path.is_file()})
+               newest(VIDEO), newest(PICTURE), newest(RECORDING))
 
 
 def clip_table(table: dict) -> dict[str, dict[str, Optional[float]]]:

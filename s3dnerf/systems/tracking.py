@@ -93,7 +93,8 @@ class LogRenderings(pl.Callback):
 
     `renderings/CLIP-stepN.mp4` and `.png` in the run's folder, and in wandb, have the rows, from the top: recording, driven by
     speech, driven by tracked lips, region score (the method's heat map, red is 1) over the raw rendering, and depth; `-speech.mp4`
-    is the second row by itself, with sound, and `-regions.png` the region score's mean over the frames.
+    is the second row by itself, with sound, `-recording.mp4` the first one (once), and `-regions.png` the region score's mean over
+    the frames.
 
     Args:
         clips: how many validation clips are shown.
@@ -113,15 +114,19 @@ class LogRenderings(pl.Callback):
         sheet, regions = clip_sheet(module, spoken.clip.to(module.device), self.size)
         step, key = trainer.global_step, batch.keys[0]
         stem = folder / "renderings" / f"{key}-step{step:06d}"
+        first = not any(stem.parent.glob(f"{key}-step*-recording.mp4"))
         write_sheet(sheet, regions, spoken.sound, stem, self.size)
+        if first:
+            write_video(pixels(sheet[:, :, :self.size]), spoken.sound, Path(f"{stem}-recording.mp4"))
         for logger in wandb_loggers(trainer):
             import wandb
 
             video = lambda ending: wandb.Video(f"{stem}{ending}", format="mp4")
             picture = lambda ending: wandb.Image(f"{stem}{ending}")
-            logger.experiment.log({f"rendering/{key}": picture(".png"), f"regions/{key}": picture("-regions.png"),
-                                   f"video/{key}": video(".mp4"), f"speech/{key}": video("-speech.mp4"),
-                                   "trainer/global_step": step})
+            media = {f"rendering/{key}": picture(".png"), f"regions/{key}": picture("-regions.png"),
+                     f"video/{key}": video(".mp4"), f"speech/{key}": video("-speech.mp4")}
+            media |= {f"recording/{key}": video("-recording.mp4")} if first else {}
+            logger.experiment.log(media | {"trainer/global_step": step})
 
 
 @dataclass(frozen=True)

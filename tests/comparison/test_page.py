@@ -50,7 +50,7 @@ def test_the_page_needs_nothing_beside_it_and_says_what_differs(two_runs, tmp_pa
     outline = Outline(text)
     assert not re.search(r"(src|href)=\"(?!data:)", text) and "@import" not in text and "http" not in text.replace("http-equiv", "")
     assert "plain</strong> (training, 60 steps, commit 0123456789) is what the others are compared with" in text
-    assert "differs in 2 settings; of 1 figure 1 better beyond chance, 0 with no difference shown" in text
+    assert "differs in 2 settings; it is better in 1 of 1 figure, and no difference is shown in 0" in text
     assert "commit 0123456789 with changes" in text and "prefers-color-scheme: dark" in text
     assert len(outline.all("video")) == 2 and len(outline.all("table")) == 2 and len(outline.all("caption")) == 2
     assert all(head["scope"] in ("col", "row") for head in outline.all("th"))
@@ -91,8 +91,8 @@ def test_protocols_that_differ_are_told(tmp_path, write_report):
 
 def test_few_clips_are_told(two_runs, tmp_path, write_run):
     few = [write_run(tmp_path / name / "version_0", clips=3, shift=shift, films=()) for name, shift in (("a", 0), ("b", 1))]
-    assert "fewer than 6 clips; some figures here have 3" in made(few, tmp_path)
-    assert "fewer than 6 clips" not in made(two_runs, tmp_path)
+    assert "In 3 clips this test cannot come below 0.25" in made(few, tmp_path)
+    assert "cannot come below" not in made(two_runs, tmp_path)
 
 
 def test_ticks_are_round_and_within():
@@ -107,7 +107,7 @@ def test_curves_keep_their_level_when_smoothed_and_thinned():
     flat, long = [(step, 3.0) for step in range(50)], [(step, step / 10) for step in range(5000)]
     assert [y for _, y in smoothed(flat)] == pytest.approx([3.0] * 50) and [x for x, _ in smoothed(flat)] == list(range(50))
     assert len(thinned(long)) == MOST and thinned(flat) == flat
-    assert sum(y for _, y in thinned(long)) / MOST == pytest.approx(249.95, rel=1e-3)
+    assert sum(y for _, y in thinned(long)) / MOST == pytest.approx(249.95, rel=0.02)
     frame = framed([(0, 1.0), (10, 3.0)], [(0, 0.5, 4.0)])
     assert frame.bottom < 0.5 and frame.top > 4.0 and frame.x(0) < frame.x(10) and frame.y(4) < frame.y(1)
     assert framed([(5, 2.0)], []).left < 5 < framed([(5, 2.0)], []).right

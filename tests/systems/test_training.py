@@ -106,8 +106,8 @@ def test_renderings_are_kept_beside_the_log_with_the_sound_of_their_clip(shards,
     """The videos are of every frame from the first, the recording on top, and sound as the shard does; the second row has a video of
     its own."""
     folder = fit("one_shot", shards, tmp_path)
-    [video], [speech], [_], [regions] = (list(folder.rglob(f"renderings/*-step000004{ending}")) for ending in
-                                         (".mp4", "-speech.mp4", ".png", "-regions.png"))
+    endings = (".mp4", "-speech.mp4", "-recording.mp4", ".png", "-regions.png")
+    [video], [speech], [recording], [_], [regions] = (list(folder.rglob(f"renderings/*-step000004{ending}")) for ending in endings)
     key = video.stem.removesuffix("-step000004")
     sample = next(sample for sample in wds.WebDataset(sorted(map(str, shards.glob("*.tar"))), shardshuffle=False)
                   if sample["__key__"] == key)
@@ -116,7 +116,8 @@ def test_renderings_are_kept_beside_the_log_with_the_sound_of_their_clip(shards,
     top = torch.nn.functional.interpolate(torch.from_numpy(told.frames).permute(0, 3, 1, 2).float(), size=128)
     assert np.abs(frames[:, :128] - top.permute(0, 2, 3, 1).numpy()).mean() < 6
     assert np.abs(frames[:, 128:256].astype(float) - np.stack(list(read_frames(speech)))).mean() < 4
-    for path in (video, speech):
+    assert np.abs(frames[:, :128].astype(float) - np.stack(list(read_frames(recording)))).mean() < 4
+    for path in (video, speech, recording):
         assert np.corrcoef(read_sound(path)[:len(told.speech)], told.speech)[0, 1] > 0.9
     assert read_image(regions).shape == (128, 128, 3)
 
@@ -137,6 +138,7 @@ def test_wandb_run_is_written_offline_and_read_back(shards, tmp_path, monkeypatc
     assert all(dict(read.curves[name]) == pytest.approx(dict(points), rel=1e-5) for name, points in written.curves.items())
     assert len(read.clips) == 3 and read.clips == written.clips and read.mean("face_psnr") == written.mean("face_psnr")
     assert set(read.videos) == set(written.videos) == set(read.pictures) == set(written.pictures) and len(read.videos) == 2
+    assert set(read.recordings) == set(written.recordings) == set(read.videos)
     for clip, video in read.videos.items():
         assert video.read_bytes() == written.videos[clip].read_bytes() and read_sound(video, allow_silence=False).std() > 1e-3
 
