@@ -92,6 +92,7 @@ def use(args: list[str]) -> int:
         return say(f"no verb {verb!r}; expected one of {', '.join([*VERBS, *TRAINING])}", MISTAKE)
     function = VERBS[verb]
     several = {f"--{name}" for name, kind in function.__annotations__.items() if "List" in str(kind)}
+    options = _named(options, function)
     options = _joined([f"{word}+" if word in several else word for word in options])
     parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
                             exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
@@ -107,6 +108,20 @@ def use(args: list[str]) -> int:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # the libraries', about their own future
         return function(**vars(values)) or 0
+
+
+def _named(words: list[str], function) -> list[str]:
+    """The words of a command line, where those that follow no option get the name of the function's first argument, if that one
+    is a list that must be given."""
+    first = next(iter(inspect.signature(function).parameters.values()))
+    if first.default is not first.empty or "List" not in str(first.annotation):
+        return words
+    named, taken = [], False
+    for word in words:
+        option = word.startswith("-") and not taken
+        named += [word] if option or taken else [f"--{first.name}", word]
+        taken = option and "=" not in word
+    return named
 
 
 def _joined(words: list[str]) -> list[str]:

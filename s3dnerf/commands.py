@@ -311,6 +311,33 @@ def evaluate(generated: str, truth: str, output: str = "report.json", align: Lit
     print(report.table())
 
 
+def compare(runs: List[str], output: str, push: Optional[str] = None, embed: float = 30.0) -> None:
+    """Compares runs with the first of them, on one page: settings, figures with significance, curves and videos.
+
+    Example: s3dnerf compare runs/full runs/no_deformation --output compare.html
+
+    The page (HTML) holds everything and opens without a network; the table of figures is written beside it as CSV. What the
+    figures and tests are is told in docs/compare.md.
+
+    Args:
+        runs: what is compared, named without --runs: folders of runs, of stages or of scripts/ablations.py, checkpoints in
+            them, folders of offline wandb runs, entity/project/run of wandb's server, reports of `s3dnerf evaluate`
+        output: the page to write (html)
+        push: entity/project of wandb to which tables, page and CSV are sent as well; WANDB_MODE=offline keeps them here
+        embed: megabytes of videos and pictures that the page holds at most; what is beyond is linked
+    """
+    from pathlib import Path
+
+    from s3dnerf.comparison.comparison import compare as run
+    from s3dnerf.errors import InputError
+
+    if Path(output).suffix not in (".html", ".htm"):
+        raise InputError(f"found --output {output}; expected a name that ends in .html")
+    check_paths({}, {"--output of the page": output})
+    run(runs, Path(output), push, embed)
+    print(f"wrote {output} and {Path(output).with_suffix('.csv')}")
+
+
 def _numbers(camera: str) -> tuple[float, ...]:
     from s3dnerf.errors import InputError
 
@@ -360,4 +387,4 @@ def write_json(content: dict, path: str) -> None:
 
 VERBS = {"speak": speak, "download": download, "manifest": manifest, "prepare": prepare, "synthesize": synthesize,
          "train": train, "personalize": personalize, "models": models, "bundle": bundle, "validate": validate,
-         "evaluate": evaluate}
+         "evaluate": evaluate, "compare": compare}

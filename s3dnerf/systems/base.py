@@ -66,6 +66,10 @@ class ModelSystem(pl.LightningModule):
         self.terms = {}
         torch.manual_seed(self.first_seed + self.trainer.fit_loop.total_batch_idx)
 
+    def on_validation_batch_start(self, _batch, _index: int, _loader: int = 0) -> None:
+        """Figures of a clip are its own."""
+        self.terms = {}
+
     def configure_optimizers(self):
         return self.scheduled(self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad]))
 
@@ -83,12 +87,12 @@ class ModelSystem(pl.LightningModule):
                                  if name.startswith("val/")}
 
     def log_terms(self, stage: str, terms: dict[str, torch.Tensor], batch_size: int) -> None:
-        """Logs named figures as `stage/name`: those of a training step at once (and they stay in `terms` for callbacks), other
-        stages' as means over all clips of all processes when the epoch ends."""
+        """Logs named figures as `stage/name`: those of a training step at once, other stages' as means over all clips of all
+        processes when the epoch ends. Those of the last step or clip stay in `terms` for callbacks."""
+        self.terms |= {name: value.detach() for name, value in terms.items()}
         if stage != "train":
             self.figures += [{f"{stage}/{name}": float(value) for name, value in terms.items()}] * batch_size
             return
-        self.terms |= {name: value.detach() for name, value in terms.items()}
         if processes() > 1 and (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
             means = self.trainer.strategy.reduce(torch.stack([value.detach().float() for value in terms.values()]), reduce_op="mean")
             terms = dict(zip(terms, means))

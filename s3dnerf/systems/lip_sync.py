@@ -81,7 +81,9 @@ class LipSyncSystem(ModelSystem):
         cosine = self.model(*self.inputs(clip))[0]
         index = torch.arange(len(cosine), device=cosine.device)
         right, wrong = cosine.diagonal().contiguous(), cosine[(index[:, None] - index).abs() >= HARD_SHIFT]
-        self.found.append((right.cpu(), wrong.cpu(), int(best_offset(cosine))))
+        offset = best_offset(cosine)
+        self.found.append((right.cpu(), wrong.cpu(), int(offset)))
+        self.terms = {"auc_clip": auc(right, wrong), "offset": offset.abs().float(), "offset_lag": offset.float()}
 
     def on_validation_epoch_end(self) -> None:
         right, wrong, offsets = zip(*self.gathered(self.found))

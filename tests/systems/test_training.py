@@ -2,12 +2,20 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import webdataset as wds
 import yaml
 
 from s3dnerf.cli import main
+from s3dnerf.comparison.comparison import read_one
+from s3dnerf.comparison.run import commit_of, flattened
+from s3dnerf.data.shards import decode_sample
+from s3dnerf.media import read_frames, read_image, read_sound, video_info
 from s3dnerf.models.hub import load_model
+from s3dnerf.systems import tracking
+from s3dnerf.systems.tracking import commit
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem != "stages")
@@ -94,19 +102,45 @@ def test_speech_driven_steps_without_anything_to_learn_are_refused(shards, tmp_p
     assert "face_share" in capsys.readouterr().err
 
 
-def test_renderings_are_kept_beside_the_log(shards, tmp_path):
+def test_renderings_are_kept_beside_the_log_with_the_sound_of_their_clip(shards, tmp_path):
+    """The videos are of every frame from the first, the recording on top, and sound as the shard does; the second row has a video of
+    its own."""
     folder = fit("one_shot", shards, tmp_path)
-    assert list(folder.rglob("renderings/*.png")) and list(folder.rglob("renderings/*.mp4"))
+    endings = (".mp4", "-speech.mp4", "-recording.mp4", ".png", "-regions.png")
+    [video], [speech], [recording], [_], [regions] = (list(folder.rglob(f"renderings/*-step000004{ending}")) for ending in endings)
+    key = video.stem.removesuffix("-step000004")
+    sample = next(sample for sample in wds.WebDataset(sorted(map(str, shards.glob("*.tar"))), shardshuffle=False)
+                  if sample["__key__"] == key)
+    frames, told = np.stack(list(read_frames(video))), decode_sample(sample)
+    assert frames.shape == (30, 5 * 128, 128, 3) and video_info(video).fps == 25
+    top = torch.nn.functional.interpolate(torch.from_numpy(told.frames).permute(0, 3, 1, 2).float(), size=128)
+    assert np.abs(frames[:, :128] - top.permute(0, 2, 3, 1).numpy()).mean() < 6
+    assert np.abs(frames[:, 128:256].astype(float) - np.stack(list(read_frames(speech)))).mean() < 4
+    assert np.abs(frames[:, :128].astype(float) - np.stack(list(read_frames(recording)))).mean() < 4
+    for path in (video, speech, recording):
+        assert np.corrcoef(read_sound(path)[:len(told.speech)], told.speech)[0, 1] > 0.9
+    assert read_image(regions).shape == (128, 128, 3)
 
 
 def test_wandb_run_is_written_offline_and_read_back(shards, tmp_path, monkeypatch):
+    """All of the configuration, the commit, losses, figures with their intervals, clips, videos with sound and maps; what is read out
+    of wandb's file is what is read out of the folder beside it."""
     monkeypatch.chdir(tmp_path)
-    fit("one_shot", shards, tmp_path, overlays=("tiny", "smoke", "wandb"))
-    runs = list(tmp_path.rglob("*.wandb"))
-    assert len(runs) == 1
-    names = {name for record in wandb_records(runs[0]) for item in record.history.item for name in (item.key, *item.nested_key)}
-    assert {"train/total", "val/face_psnr", "rendering/clip0", "video/clip0"} <= names
-    assert any(record.HasField("config") for record in wandb_records(runs[0]))
+    fit("one_shot", shards, tmp_path, "--data.init_args.val_clips", "3", overlays=("tiny", "smoke", "wandb"))
+    [path], [version] = tmp_path.rglob("*.wandb"), tmp_path.rglob("version_0")
+    names = {name for record in wandb_records(path) for item in record.history.item for name in (item.key, *item.nested_key)}
+    assert {"train/total", "val/face_psnr", "interval/face_psnr_low", "interval/face_psnr_high", "val/clips"} <= names
+    written, read = read_one(str(version), tmp_path), read_one(str(path.parent), tmp_path)
+    assert read.kind == "wandb" and written.kind == "training"
+    assert read.config == flattened(yaml.safe_load((version / "config.yaml").read_text())) and len(read.config) > 150
+    assert read.commit == written.commit == commit_of(commit(Path(tracking.__file__)))
+    assert set(read.curves) == set(written.curves) and read.steps == 4
+    assert all(dict(read.curves[name]) == pytest.approx(dict(points), rel=1e-5) for name, points in written.curves.items())
+    assert len(read.clips) == 3 and read.clips == written.clips and read.mean("face_psnr") == written.mean("face_psnr")
+    assert set(read.videos) == set(written.videos) == set(read.pictures) == set(written.pictures) and len(read.videos) == 2
+    assert set(read.recordings) == set(written.recordings) == set(read.videos)
+    for clip, video in read.videos.items():
+        assert video.read_bytes() == written.videos[clip].read_bytes() and read_sound(video, allow_silence=False).std() > 1e-3
 
 
 def test_resumed_training_equals_uninterrupted_training(shards, tmp_path):
