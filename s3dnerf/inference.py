@@ -4,6 +4,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Iterator, Optional, Protocol, Sequence, Union
 
@@ -15,6 +16,8 @@ from s3dnerf.controls import Controls, filling
 from s3dnerf.data.tracking import CropBox, FaceTracker, Track, cut
 from s3dnerf.driving import FaceDrive, SpeechDrive
 from s3dnerf.errors import InputError
+from s3dnerf.marking.marking import MarkedWriter, Marking
+from s3dnerf.marking.marks import Marks, Origin, photo_hash
 from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter, check_output, frame_count, is_silent,
                            read_frames, read_image, read_sound, video_info)
 from s3dnerf.models.hub import DEFAULT, load_model
@@ -116,11 +119,14 @@ class TalkingVideo:
     """A video that is rendered while it is read: iterate over its frames [H, W, 3] uint8, or save it.
 
     Attributes: `sound` [N] float32 at 16 kHz, `photo` [H, W, 3] uint8 as it is shown (None where there is none), `width`,
-    `height`, `statistics`.
+    `height`, `statistics`, `origin` (what its marks tell). Frames that are read are not marked (`marking` does that); a saved
+    file is, unless it is asked not to be.
     """
 
-    def __init__(self, scene: Scene, photo: Optional[np.ndarray], sound: np.ndarray, statistics: Statistics):
+    def __init__(self, scene: Scene, photo: Optional[np.ndarray], sound: np.ndarray, statistics: Statistics,
+                 source: Optional[str] = None):
         self.scene, self.photo, self.sound, self.statistics = scene, photo, sound, statistics
+        self.origin = Origin(Path(statistics.weights).name, source)
         self.width, self.height = scene.width, scene.height
         statistics.width, statistics.height = scene.width, scene.height
 
@@ -133,19 +139,25 @@ class TalkingVideo:
                 frames = self.scene.frames(first, min(BATCH, len(self) - first))
             yield from frames
 
-    def save(self, output: PathLike, sheet: Optional[PathLike] = None, progress: bool = False) -> Statistics:
+    def marking(self, marks: Marks = Marks()) -> Marking:
+        """What marks the frames and the file of this video, for those who write it themselves."""
+        return Marking(marks, self.origin, self.width, self.height)
+
+    def save(self, output: PathLike, sheet: Optional[PathLike] = None, progress: bool = False,
+             marks: Optional[Marks] = Marks()) -> Statistics:
         """Writes the video with its sound, and a contact sheet where a path for one is given.
 
-        `progress` says on stderr how far it is. InputError if the output cannot be written; nothing is left behind if
-        anything goes wrong.
+        `progress` says on stderr how far it is. The video is marked as synthetic (docs/marking.md); with `marks` None nothing
+        tells that it is. InputError if the output cannot be written; nothing is left behind if anything goes wrong.
         """
         import av
 
         output = check_output(output)
         page = ContactSheet(self.photo, len(self), self.scene.region)
+        open_writer = VideoWriter if marks is None else partial(MarkedWriter, marking=self.marking(marks))
         try:
             with counting("rendering", len(self), progress) as advance, \
-                    VideoWriter(output, self.width, self.height, sound=self.sound) as writer:
+                    open_writer(output, self.width, self.height, sound=self.sound) as writer:
                 for index, frame in enumerate(self):
                     with self.statistics.stage("encode video"):
                         writer.write(frame)
@@ -226,7 +238,7 @@ class TalkingHead:
             tracks = {path: _track(path, progress) for path in controls.recordings}
         if learned:
             return TalkingVideo(self._person(sound, tracks, controls, statistics), None, sound, statistics)
-        return self._photo_speaks(image, sound, tracks, controls, statistics)
+        return self._photo_speaks(image, sound, tracks, controls, statistics, photo_hash(photo))
 
     def _check_mode(self, learned: bool, photo, controls: Controls) -> None:
         """InputError for what these weights cannot do, or lack."""
@@ -242,7 +254,7 @@ class TalkingHead:
             option = "--mouth-gain" if controls.drive is None else "--drive"
             raise InputError(f"these weights know no lip code, which {option} is about; leave it out")
 
-    def _photo_speaks(self, image, sound, tracks, controls: Controls, statistics: Statistics) -> TalkingVideo:
+    def _photo_speaks(self, image, sound, tracks, controls: Controls, statistics: Statistics, source: str) -> TalkingVideo:
         """The one-shot model's way of `speak`."""
         size, drive = self.model.image_size, controls.drive
         with statistics.stage("tracking"):
@@ -261,7 +273,7 @@ class TalkingHead:
             canvas = self._canvas(photo, box, controls)
         eyes = controls.eyes_over(statistics.frames) or (head if drive is None else None)
         scene = PhotoScene(self.model, appearance, driver, head, canvas, statistics, controls.path, eyes)
-        return TalkingVideo(scene, photo, sound, statistics)
+        return TalkingVideo(scene, photo, sound, statistics, source)
 
     def _canvas(self, photo: np.ndarray, box: CropBox, controls: Controls) -> Union[FaceFrame, FullFrame]:
         """What the frames of a photo are put together on."""
