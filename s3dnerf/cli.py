@@ -9,7 +9,7 @@ import warnings
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Iterator, Optional, Sequence
+from typing import AbstractSet, Iterator, Optional, Sequence
 
 from s3dnerf.allocator import keep_freed_memory
 from s3dnerf.errors import InputError, S3DNeRFError
@@ -91,8 +91,12 @@ def use(args: list[str]) -> int:
     if verb not in VERBS:
         return say(f"no verb {verb!r}; expected one of {', '.join([*VERBS, *TRAINING])}", MISTAKE)
     function = VERBS[verb]
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if options and options[0][:1] not in ("", "-") and first is not None and first.default is first.empty:
+        options = [f"--{first.name}", *options]  # `s3dnerf verify out.mp4`
     several = {f"--{name}" for name, kind in function.__annotations__.items() if "List" in str(kind)}
-    options = _joined([f"{word}+" if word in several else word for word in options])
+    switches = {f"--{name}" for name, kind in function.__annotations__.items() if "bool" in str(kind)}
+    options = _joined([f"{word}+" if word in several else word for word in options], switches)
     parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
                             exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
     parser.add_function_arguments(function, as_group=False, as_positional=False)
@@ -109,10 +113,13 @@ def use(args: list[str]) -> int:
         return function(**vars(values)) or 0
 
 
-def _joined(words: list[str]) -> list[str]:
-    """The words of a command line, with values that begin with a minus (`--camera -15,5`) tied to their options."""
+def _joined(words: list[str], switches: AbstractSet[str] = frozenset()) -> list[str]:
+    """The words of a command line, with values that begin with a minus (`--camera -15,5`) tied to their options, and true for
+    switches without a value (`--unmarked`)."""
     joined: list[str] = []
-    for word in words:
+    for word, after in zip(words, [*words[1:], "--"]):
+        if word in switches and after.startswith("--"):
+            word += "=true"
         if re.match(r"-[\d.]", word) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
             joined[-1] += f"={word}"
         else:

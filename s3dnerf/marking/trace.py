@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterable, Optional
+from typing import Iterable, Optional, Sequence
 
 import numpy as np
 
@@ -18,11 +18,13 @@ CANDIDATES = 4
 """shifts that are tried at each size"""
 LEAST_SCORE = 10.0
 """of a mark whose check bits hold"""
+WORTH_READING = 5.0
+"""of the searched pattern, at sizes that are only tried"""
 LEAST_SYNC = 8.0
 """of the searched pattern alone, for a mark whose bits cannot be read"""
-SIZES = np.exp(np.arange(np.log(0.4), np.log(2.5), 0.004))
-"""enlargements that are tried, to undo a video's resizing"""
-WINDOW = 640
+SIZES = np.exp(np.arange(np.log(0.4), np.log(2.5), 0.008))
+"""enlargements that are tried, to undo a video's resizing; half a step moves the rim of the window by one pixel"""
+WINDOW = 512
 """pixels: part of the picture that is looked at while sizes are tried"""
 MOST_FRAMES = 1500
 
@@ -73,25 +75,35 @@ def find(luma: np.ndarray) -> Trace:
     for size in SIZES:
         way = cv2.INTER_AREA if size < 1 else cv2.INTER_CUBIC
         part = middle[:round(WINDOW / size), :round(WINDOW / size)] if size > 1 else middle
-        again = trace(cv2.resize(part, None, fx=size, fy=size, interpolation=way), 1 / size)
+        again = trace(cv2.resize(part, None, fx=size, fy=size, interpolation=way), 1 / size, WORTH_READING)
         best = max(best, again, key=lambda one: (one.found, one.tag is not None, one.score))
     return best
 
 
-def trace(luma: np.ndarray, size: float = 1.0) -> Trace:
-    """The watermark at its own size, at any shift."""
+def trace(luma: np.ndarray, size: float = 1.0, least: float = 0.0) -> Trace:
+    """The watermark at its own size, at any shift; its bits are not read where the searched pattern does not reach `least`."""
     spectrum = white(np.fft.rfft2(folded(residual(luma))))
-    agreement = [correlation(spectrum, index) for index in range(SYMBOLS + 1)]
+    searched = correlation(spectrum, 0)
+    sync = float(searched.max())
+    best = Trace(None, 0.0, sync, size)
+    if sync < least:
+        return best
+    carriers = [correlation(spectrum, index) for index in range(1, SYMBOLS + 1)]
     weights = np.sqrt([len(places) for places in patterns().places])
-    best = None
-    for down, right in peaks(agreement[0]):
-        moved = [np.roll(one, (-down, -right), (0, 1))[::STEP, ::STEP] for one in agreement[1:]]
-        symbols = [int(one.argmax()) for one in moved]
-        heights = [agreement[0][down, right], *(one.max() for one in moved)]
-        score = float(np.dot(heights, weights) / np.linalg.norm(weights))
-        found = Trace(decode(symbols), score, float(agreement[0].max()), size)
-        best = found if best is None or (found.tag is not None, score) > (best.tag is not None, best.score) else best
+    for down, right in peaks(searched):
+        moved = [np.roll(one, (-down, -right), (0, 1))[::STEP, ::STEP] for one in carriers]
+        heights = [searched[down, right], *(one.max() for one in moved)]
+        found = Trace(read([one.ravel() for one in moved]), float(np.dot(heights, weights) / np.linalg.norm(weights)), sync, size)
+        best = max(best, found, key=lambda one: (one.tag is not None, one.score))
     return best
+
+
+def read(carriers: Sequence[np.ndarray]) -> Optional[int]:
+    """The tag of five times the agreement [1024] with each symbol; where check bits do not hold, one symbol may be the second best."""
+    ranks = [np.argsort(one)[-2:].tolist() for one in carriers]
+    best = [rank[1] for rank in ranks]
+    tries = [best, *(best[:place] + [rank[0]] + best[place + 1:] for place, rank in enumerate(ranks))]
+    return next((tag for tag in map(decode, tries) if tag is not None), None)
 
 
 def residual(luma: np.ndarray) -> np.ndarray:

@@ -119,8 +119,8 @@ class Watermark:
         loud = float(cv2.norm(change)) / change.size ** 0.5
         if loud > LOUDEST:
             change *= LOUDEST / loud
-        change = np.rint(change).astype(np.int16)
-        return cv2.add(frame, cv2.merge((change, change, change)), dtype=cv2.CV_8U)
+        up, down = (cv2.cvtColor(cv2.convertScaleAbs(part), cv2.COLOR_GRAY2RGB) for part in (cv2.max(change, 0), cv2.min(change, 0)))
+        return cv2.subtract(cv2.add(np.ascontiguousarray(frame), up), down)
 
 
 def gain(luma: np.ndarray) -> np.ndarray:
