@@ -78,13 +78,7 @@ def summary(function) -> str:
 
 def use(args: list[str]) -> int:
     """Runs one of the verbs of `commands`; its signature and docstring are the options and the help."""
-    from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
-
     from s3dnerf.commands import VERBS
-
-    class Paragraphs(DefaultHelpFormatter):
-        def _fill_text(self, text, width, indent):
-            return "\n\n".join(super(Paragraphs, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
 
     verb, options = args[0], [re.sub(r"^--[\w-]+", lambda name: name[0].replace("-", "_").replace("__", "--", 1), word)
                               for word in args[1:]]
@@ -97,20 +91,44 @@ def use(args: list[str]) -> int:
     several = {f"--{name}" for name, kind in function.__annotations__.items() if "List" in str(kind)}
     switches = {f"--{name}" for name, kind in function.__annotations__.items() if "bool" in str(kind)}
     options = _joined([f"{word}+" if word in several else word for word in options], switches)
-    parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
-                            exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
-    parser.add_function_arguments(function, as_group=False, as_positional=False)
     if {"-h", "--help"} & set(options):
-        print(re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), parser.format_help()), end="")
+        print(re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), parser(verb).format_help()), end="")
         return 0
-    try:
-        values = parser.parse_args(options)
-    except ArgumentError as error:
-        return say(mistake(str(error), [f"--{name}" for name in inspect.signature(function).parameters]), MISTAKE)
+    values = parse(verb, options)
     with _polite_end(), warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # the libraries', about their own future
-        return function(**vars(values)) or 0
+        return function(**values) or 0
+
+
+def parser(verb: str):
+    """The jsonargparse parser of a verb of `commands`."""
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+    from s3dnerf.commands import VERBS
+
+    class Paragraphs(DefaultHelpFormatter):
+        def _fill_text(self, text, width, indent):
+            return "\n\n".join(super(Paragraphs, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
+
+    made = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(VERBS[verb]).split("\n\nArgs:")[0],
+                          exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
+    made.add_function_arguments(VERBS[verb], as_group=False, as_positional=False)
+    return made
+
+
+def parse(verb: str, words: Sequence[str], defaults: Optional[dict] = None) -> dict:
+    """The options of a verb from its words, `--name=value`; `defaults` stand in place of its own. InputError for a mistake."""
+    from jsonargparse import ArgumentError
+
+    from s3dnerf.commands import VERBS
+
+    made = parser(verb)
+    made.set_defaults(defaults or {})
+    try:
+        return vars(made.parse_args(list(words)))
+    except ArgumentError as error:
+        raise InputError(mistake(str(error), [f"--{name}" for name in inspect.signature(VERBS[verb]).parameters])) from None
 
 
 def _joined(words: list[str], switches: AbstractSet[str] = frozenset()) -> list[str]:

@@ -54,33 +54,12 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
         batch: table (CSV) of videos to make, whose columns are these options and whose rows replace what is given here; see
             docs/batch.md
     """
+    options = {name: value for name, value in locals().items() if name != "batch"}
+    from s3dnerf.batch import Speaker, speak_batch
+
     if batch is not None:
-        from s3dnerf.batch import speak_batch
-
-        return speak_batch({name: value for name, value in locals().items() if name not in ("batch", "speak_batch")}, batch)
-    import os
-    import sys
-    import time
-
-    begin = time.perf_counter()
-    check_paths({"--photo": photo, "--speech": speech, "--drive": drive, "--pose": None if pose in POSES else pose,
-                 "--background": background if os.path.isfile(background) else None},
-                {"--output": output, "--json": json, "--sheet": sheet})
-    from s3dnerf.inference import TalkingHead
-
-    view, marks = _numbers(camera), chosen_marks(label, consent, certificate, key, manifest, unmarked)
-    head = TalkingHead.load(weights, device)
-    loading = time.perf_counter() - begin
-    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, camera=view,
-                       eyes=eyes, background=background, smooth=smooth, seed=seed, progress=True)
-    for remark in video.statistics.remarks:
-        print(f"s3dnerf: note: {remark}", file=sys.stderr)
-    video.statistics.seconds = {"load": loading, **video.statistics.seconds}
-    statistics = video.save(output, sheet, progress=True, marks=marks).as_dict()
-    if json is not None:
-        write_json(statistics, json)
-    print(f"{output}: {statistics['frames']} frames, {statistics['width']} x {statistics['height']}, "
-          f"{statistics['frames_per_second_end_to_end']:.1f} frames per second end to end")
+        return speak_batch(options, batch)
+    Speaker().make(options)
 
 
 def verify(video: str, json: bool = False) -> int:
@@ -283,7 +262,8 @@ def chosen_marks(label: Union[bool, str], consent: Optional[str], certificate: O
     return None if unmarked else Marks(label, consent, None, manifest, certificate, key)
 
 
-def _numbers(camera: str) -> tuple[float, ...]:
+def numbers(camera: str) -> tuple[float, ...]:
+    """The angles and the zoom of --camera; InputError for what are no numbers."""
     from s3dnerf.errors import InputError
 
     try:
