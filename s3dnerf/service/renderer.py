@@ -42,8 +42,8 @@ class Running:
     def __init__(self, task: Render, video: TalkingVideo, folder: Path):
         self.task, self.video, self.done, self.begin, self.glanced = task, video, 0, time.monotonic(), 0.0
         marking = marking_of(video, task.declaration)
-        self.finishing = Finishing(video, folder / f"{task.id}.mp4", marking)
         self.stream = FragmentWriter(video.width, video.height, marking)
+        self.finishing = Finishing(video, folder / f"{task.id}.mp4", marking)
 
     @property
     def left(self) -> int:
