@@ -28,7 +28,7 @@ from s3dnerf.personal import PersonPath, PersonScene, followed_lips
 from s3dnerf.poses import LARGE_TURN, Blinks, FixedEyes, NaturalHead, RecordedHead, StillHead, move, smoothed
 from s3dnerf.progress import counting
 from s3dnerf.sheet import ContactSheet
-from s3dnerf.types import Appearance, Cameras, Portrait
+from s3dnerf.types import Appearance, Cameras, Motion, Portrait, Rendering
 
 BATCH = 8
 """frames that are rendered together"""
@@ -104,14 +104,21 @@ class PhotoScene:
 
     def frames(self, first: int, count: int) -> np.ndarray:
         """See `Scene`."""
-        stage = self.statistics.stage
-        with stage("motion"):
-            eyes = None if self.eyes is None else self.eyes.eyes(first, count, self.opening)
-            motion = self.drive.motion(first, count, eyes)
-            cameras = self.cameras(first, count).map(lambda x: x[None].to(self.statistics.device))
-        with stage("render"):
+        motion, cameras = self.prepared(first, count)
+        with self.statistics.stage("render"):
             rendering = self.model.render(self.appearance, motion, cameras)
-        with stage("composite"):
+        return self.composed(rendering, first, count)
+
+    def prepared(self, first: int, count: int) -> tuple[Motion, Cameras]:
+        """What moves the face and where it is seen from, each [1, count], in the frames from `first` on."""
+        with self.statistics.stage("motion"):
+            eyes = None if self.eyes is None else self.eyes.eyes(first, count, self.opening)
+            cameras = self.cameras(first, count).map(lambda x: x[None].to(self.statistics.device))
+            return self.drive.motion(first, count, eyes), cameras
+
+    def composed(self, rendering: Rendering, first: int, count: int) -> np.ndarray:
+        """Frames [count, H, W, 3] uint8 of a rendering [1, count] of what was `prepared`."""
+        with self.statistics.stage("composite"):
             return zoomed(self.canvas.frames(rendering), self.camera.at(first, count).zoom, self.region)
 
 
