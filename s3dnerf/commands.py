@@ -234,6 +234,38 @@ def validate(shards: str, weights: str = "one-shot-256", lip_sync: Optional[str]
     return int(failed(lines))
 
 
+def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-256", people: Optional[str] = None,
+          device: Optional[List[str]] = None, origin: Optional[List[str]] = None, folder: Optional[str] = None,
+          cache: Optional[str] = None, max_seconds: float = 120.0, queue: int = 16, keep_minutes: float = 60.0,
+          spare: bool = True) -> None:
+    """Serves a page and an HTTP API that make videos of a photo and a voice; see docs/service.md.
+
+    Where the environment has S3DNERF_API_KEY, every request has to bring it.
+
+    Args:
+        host: address to listen on; 127.0.0.1 is reached from this machine alone
+        port: of the address
+        weights: name of installed weights (see `s3dnerf models`), a folder, or a training checkpoint
+        people: folder of stored people: folders of `s3dnerf personalize`, and photos
+        device: auto, cpu or cuda; given several times, a worker each
+        origin: another site whose pages may use the API, such as https://example.org; may be given several times
+        folder: where videos lie while they live; emptied at the start. By default a temporary one
+        cache: folder in which encoded photos are kept for good; by default they are kept in memory for a while
+        max_seconds: longest speech
+        queue: videos that may wait; what comes after is told to come again
+        keep_minutes: after which a finished video is deleted
+        spare: keeps one more worker loaded, which takes over at once where another dies
+    """
+    import os
+
+    from s3dnerf.service.server import serve as run
+    from s3dnerf.service.settings import Settings
+
+    run(Settings(weights, tuple(device or ["auto"]), folder, people, cache, os.environ.get("S3DNERF_API_KEY") or None,
+                 tuple(origin or ()), max_seconds=max_seconds, queue=queue, keep_seconds=60 * keep_minutes, spare=spare),
+        host, port)
+
+
 def _numbers(camera: str) -> tuple[float, ...]:
     from s3dnerf.errors import InputError
 
@@ -282,4 +314,4 @@ def write_json(content: dict, path: str) -> None:
 
 
 VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}
+         "personalize": personalize, "serve": serve, "models": models, "bundle": bundle, "validate": validate}
