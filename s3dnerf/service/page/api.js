@@ -39,8 +39,9 @@ function unlocked() {
   return asking;
 }
 
-// Sends fields (a plain object; undefined and null are left out) where there are any. Throws Refusal.
-export async function call(path, { method = "GET", fields, signal } = {}) {
+// Sends fields (a plain object; undefined and null are left out) where there are any; waits some seconds for
+// a server that is not ready. Throws Refusal.
+export async function call(path, { method = "GET", fields, signal, patience = 120 } = {}) {
   const body = fields && new FormData();
   for (const [name, value] of Object.entries(fields ?? {})) if (value !== undefined && value !== null) body.append(name, value);
   let answer;
@@ -51,6 +52,11 @@ export async function call(path, { method = "GET", fields, signal } = {}) {
     throw new Refusal("The server cannot be reached. Check that it runs and that you are connected, then try again.");
   }
   if (answer.ok) return answer;
+  if (answer.status === 503 && patience > 0) { // the weights are being loaded
+    const wait = Number(answer.headers.get("Retry-After")) || 2;
+    await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
+    return call(path, { method, fields, signal, patience: patience - wait });
+  }
   if (answer.status === 401 && await unlocked()) return call(path, { method, fields, signal });
   const said = await answer.json().then((content) => content.error, () => null);
   throw new Refusal(said?.message ?? `The server answered ${answer.status}; try again later.`, answer.status, said?.code ?? "",

@@ -41,10 +41,10 @@ async function pump() {
     try {
       await rendered(who, turned);
     } catch (error) {
-      if (error.status === 429 || error.status === 503) {
+      if ([409, 429].includes(error.status)) { // another window of this browser asks too, or many do
         await new Promise((resolve) => setTimeout(resolve, 1000 * Math.max(1, error.wait)));
         wanted = true;
-      } else if (who === subject && error.status !== 409) problem(error);
+      } else if (who === subject) problem(error);
     } finally {
       clearTimeout(late);
       show($("busy"), false);
