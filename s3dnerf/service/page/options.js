@@ -58,13 +58,13 @@ export function reset() {
 // Of a learned person there is the face alone.
 export const framed = (whole) => (whole ? chosen("frame") : "face");
 
-// What a single frame depends on. A head that turns to the right in the picture is seen from the left.
+// What a single frame depends on. A head that turns right and up in the picture is seen from the left and below.
 export function look(whole) {
   const eyes = { keep: "keep", rate: `${number("rate")}/min`, open: $("open").value }[chosen("eyes")];
   const behind = chosen("background"), image = $("backdrop").files[0];
   return {
     frame: framed(whole),
-    camera: `${-number("turn")},${number("tilt")},${number("zoom")}`,
+    camera: `${-number("turn")},${-number("tilt")},${number("zoom")}`,
     eyes,
     background: { colour: $("colour").value, image: "keep" }[behind] ?? behind,
     background_file: behind === "image" ? image : undefined,
