@@ -21,7 +21,7 @@ GIVE_UP = 3
 
 
 class Crew:
-    """The workers of a server, one per device, and a spare one.
+    """The workers of a server, one per device, and a spare one; `kind` is what they are.
 
     Args:
         settings: of the service.
@@ -29,6 +29,8 @@ class Crew:
         folder: in which workers work.
         metrics: what is counted.
     """
+
+    kind = Worker
 
     def __init__(self, settings: Settings, book: JobBook, folder: Path, metrics: Metrics):
         self.settings, self.book, self.folder, self.metrics = settings, book, folder, metrics
@@ -53,6 +55,7 @@ class Crew:
         for worker in everyone:
             worker.end()
         await asyncio.to_thread(lambda: [worker.join() for worker in everyone])
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def ready(self) -> bool:
@@ -65,10 +68,7 @@ class Crew:
         return next((worker.why for worker in self.workers if worker.why), "")
 
     def _worker(self, device: str) -> Worker:
-        return self._make(self.folder / f"worker-{next(self.numbers)}", device)
-
-    def _make(self, folder: Path, device: str) -> Worker:
-        return Worker(self.settings, folder, device, self._hear)
+        return self.kind(self.settings, self.folder / f"worker-{next(self.numbers)}", device, self._hear)
 
     def fill(self) -> None:
         """Gives waiting videos to workers that have room."""

@@ -18,6 +18,7 @@ from s3dnerf.service.uploads import Decoded, Sandbox
 
 ROUND = 1.0
 """seconds"""
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
 @dataclass
@@ -89,8 +90,8 @@ class Service:
             names: of the files that are taken.
             folder: an existing one.
         """
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-            raise Refusal(400, "bad_request", "found no multipart/form-data; send the fields and files as a form")
+        if not request.headers.get("content-type", "").startswith(FORMS):
+            raise Refusal(400, "bad_request", "found no form; send the fields and files as multipart/form-data")
         form = Form({}, {})
         try:
             async with request.form(max_files=6, max_fields=30, max_part_size=16_384) as sent:

@@ -10,16 +10,21 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable
 
 from s3dnerf.service.messages import Failed, Ready, Touching
 from s3dnerf.service.settings import Settings
 
 
-def work(pipe, settings: Settings, folder: str, device: str) -> None:
-    """The process: renders until the pipe is closed at its other end."""
+def main(pipe, settings: Settings, folder: str, device: str) -> None:
+    """The process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    work(pipe, settings, folder, device)
+
+
+def work(pipe, settings: Settings, folder: str, device: str) -> None:
+    """Renders until the pipe is closed at its other end."""
     from s3dnerf.errors import S3DNeRFError
     from s3dnerf.service.renderer import Renderer
 
@@ -55,22 +60,25 @@ class Worker:
         self.ready, self.ended, self.touching, self.jobs, self.why = False, False, (), set(), ""
         self.loop = asyncio.get_running_loop()
         folder.mkdir(parents=True, exist_ok=True)
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, settings, str(folder), device), daemon=True)
-        self.process.start()
-        theirs.close()
         self.sender = ThreadPoolExecutor(1, "to-worker")
+        self.launch(settings)
         threading.Thread(target=self._listen, name="from-worker", daemon=True).start()
 
-    @property
-    def pid(self) -> Optional[int]:
-        """of the process"""
-        return self.process.pid
+    def launch(self, settings: Settings) -> None:
+        """Starts the process."""
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=main, args=(theirs, settings, str(self.folder), self.device), daemon=True)
+        self.process.start()
+        theirs.close()
 
     def send(self, command) -> None:
         """Sends a command, after those before it, without waiting."""
         self.sender.submit(self._send, command)
+
+    def receive(self):
+        """The next message; waits. EOFError or OSError where the process has ended."""
+        return self.pipe.recv()
 
     def _send(self, command) -> None:
         try:
@@ -81,11 +89,11 @@ class Worker:
     def _listen(self) -> None:
         while True:
             try:
-                message = self.pipe.recv()
+                message = self.receive()
             except (EOFError, OSError):
                 break
             self._tell(message)
-        self.process.join()
+        self.join()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._tell(None)
 
@@ -116,4 +124,3 @@ class Worker:
     def join(self) -> None:
         """Waits until it is gone."""
         self.process.join(5)
-        shutil.rmtree(self.folder, ignore_errors=True)
