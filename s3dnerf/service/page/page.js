@@ -93,19 +93,25 @@ $("camera").onclick = async () => {
   }
 };
 $("change-photo").onclick = () => $("photo-file").click();
-$("peek").onclick = () => {
-  const on = $("peek").getAttribute("aria-pressed") !== "true";
+// Shows the photo in place of the live view, or the view again.
+function peek(on) {
   $("peek").setAttribute("aria-pressed", on);
   show([$("view"), $("angle")], !on);
-  show($("box"), on);
-  if (on) {
-    picture(who.photo.url, "Your photo");
-    $("frame").style.setProperty("--aspect", who.photo.width / who.photo.height);
-  } else view.refresh();
+  if (!on) return;
+  show($("box"));
+  picture(who.photo.url, "Your photo");
+  job.shape(who.photo.width, who.photo.height);
+}
+
+$("peek").onclick = () => {
+  const on = $("peek").getAttribute("aria-pressed") !== "true";
+  peek(on);
+  if (!on) view.refresh();
 };
 // The box lies where the photo does; the view of the face alone, or from elsewhere, is another picture.
 $("frame").addEventListener("rendered", () => {
   const image = $("picture");
+  peek(false);
   job.shape(image.naturalWidth, image.naturalHeight);
   const same = options.framed(who.whole) === "full" && ["turn", "tilt"].every((id) => options.number(id) === 0) && options.number("zoom") === 1;
   show($("box"), same && Boolean(who.face));
@@ -293,7 +299,7 @@ $("make").oninput = (event) => {
   view.follow();
   if (who) view.refresh(event.target.id === "gain");
 };
-$("reset").onclick = () => { options.reset(); view.follow(); if (who) view.refresh(); };
+$("defaults").onclick = () => { options.reset(); view.follow(); if (who) view.refresh(); };
 for (const button of document.querySelectorAll("dialog .close")) button.onclick = () => button.closest("dialog").close();
 view.onproblem((error) => notes(error ? [error.message] : (who?.face?.warnings ?? []).map((warning) => warning.message), Boolean(error)));
 job.onchange(gallery.refresh);

@@ -34,6 +34,7 @@ export function refresh(open = false) {
 
 async function pump() {
   busy = true;
+  frame.dataset.pending = "yes";
   while (wanted && subject) {
     wanted = false;
     const who = subject, turned = { turn: options.number("turn"), tilt: options.number("tilt") };
@@ -51,6 +52,7 @@ async function pump() {
     }
   }
   busy = false;
+  frame.dataset.pending = "no";
 }
 
 async function rendered(who, turned) {
