@@ -9,7 +9,7 @@ import warnings
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Iterator, Optional, Sequence
+from typing import AbstractSet, Iterator, Optional, Sequence
 
 from s3dnerf.allocator import keep_freed_memory
 from s3dnerf.errors import InputError, S3DNeRFError
@@ -78,7 +78,32 @@ def summary(function) -> str:
 
 def use(args: list[str]) -> int:
     """Runs one of the verbs of `commands`; its signature and docstring are the options and the help."""
-    from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
+    from s3dnerf.commands import VERBS
+
+    verb, options = args[0], [re.sub(r"^--[\w-]+", lambda name: name[0].replace("-", "_").replace("__", "--", 1), word)
+                              for word in args[1:]]
+    if verb not in VERBS:
+        return say(f"no verb {verb!r}; expected one of {', '.join([*VERBS, *TRAINING])}", MISTAKE)
+    function = VERBS[verb]
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if options and options[0][:1] not in ("", "-") and first is not None and first.default is first.empty:
+        options = [f"--{first.name}", *options]  # `s3dnerf verify out.mp4`
+    several = {f"--{name}" for name, kind in function.__annotations__.items() if "List" in str(kind)}
+    switches = {f"--{name}" for name, kind in function.__annotations__.items() if "bool" in str(kind)}
+    options = _joined([f"{word}+" if word in several else word for word in options], switches)
+    if {"-h", "--help"} & set(options):
+        print(re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), parser(verb).format_help()), end="")
+        return 0
+    values = parse(verb, options)
+    with _polite_end(), warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # the libraries', about their own future
+        return function(**values) or 0
+
+
+def parser(verb: str):
+    """The jsonargparse parser of a verb of `commands`."""
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
     from s3dnerf.commands import VERBS
 
@@ -86,33 +111,33 @@ def use(args: list[str]) -> int:
         def _fill_text(self, text, width, indent):
             return "\n\n".join(super(Paragraphs, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
 
-    verb, options = args[0], [re.sub(r"^--[\w-]+", lambda name: name[0].replace("-", "_").replace("__", "--", 1), word)
-                              for word in args[1:]]
-    if verb not in VERBS:
-        return say(f"no verb {verb!r}; expected one of {', '.join([*VERBS, *TRAINING])}", MISTAKE)
-    function = VERBS[verb]
-    several = {f"--{name}" for name, kind in function.__annotations__.items() if "List" in str(kind)}
-    options = _joined([f"{word}+" if word in several else word for word in options])
-    parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
-                            exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
-    parser.add_function_arguments(function, as_group=False, as_positional=False)
-    if {"-h", "--help"} & set(options):
-        print(re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), parser.format_help()), end="")
-        return 0
+    made = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(VERBS[verb]).split("\n\nArgs:")[0],
+                          exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
+    made.add_function_arguments(VERBS[verb], as_group=False, as_positional=False)
+    return made
+
+
+def parse(verb: str, words: Sequence[str], defaults: Optional[dict] = None) -> dict:
+    """The options of a verb from its words, `--name=value`; `defaults` stand in place of its own. InputError for a mistake."""
+    from jsonargparse import ArgumentError
+
+    from s3dnerf.commands import VERBS
+
+    made = parser(verb)
+    made.set_defaults(defaults or {})
     try:
-        values = parser.parse_args(options)
+        return vars(made.parse_args(list(words)))
     except ArgumentError as error:
-        return say(mistake(str(error), [f"--{name}" for name in inspect.signature(function).parameters]), MISTAKE)
-    with _polite_end(), warnings.catch_warnings():
-        if not sys.warnoptions:
-            warnings.simplefilter("ignore")  # the libraries', about their own future
-        return function(**vars(values)) or 0
+        raise InputError(mistake(str(error), [f"--{name}" for name in inspect.signature(VERBS[verb]).parameters])) from None
 
 
-def _joined(words: list[str]) -> list[str]:
-    """The words of a command line, with values that begin with a minus (`--camera -15,5`) tied to their options."""
+def _joined(words: list[str], switches: AbstractSet[str] = frozenset()) -> list[str]:
+    """The words of a command line, with values that begin with a minus (`--camera -15,5`) tied to their options, and true for
+    switches without a value (`--unmarked`)."""
     joined: list[str] = []
-    for word in words:
+    for word, after in zip(words, [*words[1:], "--"]):
+        if word in switches and after.startswith("--"):
+            word += "=true"
         if re.match(r"-[\d.]", word) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
             joined[-1] += f"={word}"
         else:

@@ -1,7 +1,7 @@
 """The verbs of the command line; their signatures are its options, their docstrings its help."""
 from __future__ import annotations
 
-from typing import List, Literal, Optional
+from typing import List, Literal, Optional, Union
 
 POSES = ("still", "natural")
 
@@ -10,8 +10,13 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
           frame: Optional[Literal["full", "face"]] = None, pose: str = "natural", drive: Optional[str] = None,
           mouth_gain: Optional[float] = None, camera: str = "0,0", eyes: str = "keep", background: str = "keep",
           smooth: float = 0.0, device: Literal["auto", "cpu", "cuda"] = "auto", seed: int = 0, json: Optional[str] = None,
-          sheet: Optional[str] = None) -> None:
+          sheet: Optional[str] = None, label: Union[bool, str] = False, consent: Optional[str] = None,
+          certificate: Optional[str] = None, key: Optional[str] = None, manifest: Optional[bool] = None, unmarked: bool = False,
+          batch: Optional[str] = None) -> Optional[int]:
     """Makes a photo speak: one photo and a recording of speech become a video with sound.
+
+    The video is marked as synthetic: an invisible watermark, metadata, and a signed C2PA manifest where that extra is installed
+    (docs/marking.md; `s3dnerf verify` reads them).
 
     Example: s3dnerf speak --photo face.jpg --speech hello.wav --output out.mp4
 
@@ -38,30 +43,41 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
         seed: another number gives other natural motion
         json: file for the statistics: seconds of every stage, frames per second, remarks
         sheet: picture (PNG) with the photo, where there is one, and frames of the video side by side
+        label: draws a text in the lower left corner; without a text, AI-generated
+        consent: statement of the consent of the person shown, kept in the video's metadata
+        certificate: PEM chain that signs the C2PA manifest, signer first; by default a development certificate of your own, made
+            when it is first needed, which nobody else trusts
+        key: PEM private key of --certificate
+        manifest: a C2PA manifest: true asks for it, false leaves it out; by default where `pip install 's3dnerf[c2pa]'` was run
+        unmarked: leaves out watermark, metadata, manifest and label, so that nobody can tell from the file that the video is
+            synthetic. Showing it without saying so may be against the law; it is meant for measuring pictures
+        batch: table (CSV) of videos to make, whose columns are these options and whose rows replace what is given here; see
+            docs/batch.md
     """
-    import os
-    import sys
-    import time
+    options = {name: value for name, value in locals().items() if name != "batch"}
+    from s3dnerf.batch import Speaker, speak_batch
 
-    begin = time.perf_counter()
-    check_paths({"--photo": photo, "--speech": speech, "--drive": drive, "--pose": None if pose in POSES else pose,
-                 "--background": background if os.path.isfile(background) else None},
-                {"--output": output, "--json": json, "--sheet": sheet})
-    from s3dnerf.inference import TalkingHead
+    if batch is not None:
+        return speak_batch(options, batch)
+    Speaker().make(options)
 
-    view = _numbers(camera)
-    head = TalkingHead.load(weights, device)
-    loading = time.perf_counter() - begin
-    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, camera=view,
-                       eyes=eyes, background=background, smooth=smooth, seed=seed, progress=True)
-    for remark in video.statistics.remarks:
-        print(f"s3dnerf: note: {remark}", file=sys.stderr)
-    video.statistics.seconds = {"load": loading, **video.statistics.seconds}
-    statistics = video.save(output, sheet, progress=True).as_dict()
-    if json is not None:
-        write_json(statistics, json)
-    print(f"{output}: {statistics['frames']} frames, {statistics['width']} x {statistics['height']}, "
-          f"{statistics['frames_per_second_end_to_end']:.1f} frames per second end to end")
+
+def verify(video: str, json: bool = False) -> int:
+    """Reads what a video says of itself: watermark, metadata, C2PA manifest.
+
+    Prints a line for each. The exit status is 0 where one of them says that the video is synthetic, 1 where none does.
+
+    Args:
+        video: the video; it may have been compressed, cropped or resized since, which the watermark survives
+        json: prints JSON in place of lines
+    """
+    from json import dumps
+
+    from s3dnerf.marking.verify import verify as run
+
+    found = run(video, progress=True)
+    print(dumps(found.as_dict(), indent=1) if json else "\n".join(found.lines()))
+    return int(not found.marked)
 
 
 def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] = None, size: int = 256,
@@ -266,7 +282,20 @@ def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-25
         host, port)
 
 
-def _numbers(camera: str) -> tuple[float, ...]:
+def chosen_marks(label: Union[bool, str], consent: Optional[str], certificate: Optional[str], key: Optional[str],
+                 manifest: Optional[bool], unmarked: bool):
+    """The `Marks` of the options of `speak`; None with --unmarked. InputError where both are asked for."""
+    from s3dnerf.errors import InputError
+    from s3dnerf.marking.marks import Marks
+
+    if unmarked and (label or consent or certificate or key or manifest):
+        raise InputError("found --unmarked beside an option of the marks (--label, --consent, --certificate, --key, --manifest); "
+                         "leave one of them out")
+    return None if unmarked else Marks(label, consent, None, manifest, certificate, key)
+
+
+def numbers(camera: str) -> tuple[float, ...]:
+    """The angles and the zoom of --camera; InputError for what are no numbers."""
     from s3dnerf.errors import InputError
 
     try:
@@ -313,5 +342,5 @@ def write_json(content: dict, path: str) -> None:
     part.replace(path)
 
 
-VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "personalize": personalize, "serve": serve, "models": models, "bundle": bundle, "validate": validate}
+VERBS = {"speak": speak, "verify": verify, "serve": serve, "prepare": prepare, "synthesize": synthesize, "train": train,
+         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}

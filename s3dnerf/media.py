@@ -298,6 +298,7 @@ class VideoWriter:
             for stream in filter(None, (self.video, self.audio)):
                 self.container.mux(stream.encode(None))
             self.container.close()
+            self.complete()
             os.replace(self.part, self.path)
         except BaseException:
             self._abandon()
@@ -316,6 +317,9 @@ class VideoWriter:
         self.count += 1
         if self.count % self.fps == 0:
             self._write_sound(self.count * SAMPLE_RATE // self.fps)
+
+    def complete(self) -> None:
+        """Nothing; for what is to be done to the whole file, `part`, before it appears."""
 
     def _write_sound(self, until: int) -> None:
         """Encodes the sound up to a sample."""

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from s3dnerf import __version__
+import s3dnerf
 from s3dnerf.media import FPS, SAMPLE_RATE
 from s3dnerf.service import glimpses, streaming, videos
 from s3dnerf.service.crew import Crew
@@ -41,7 +41,7 @@ def create_app(settings: Settings, crew=Crew) -> FastAPI:
         yield
         await service.stop()
 
-    app = FastAPI(title="s3dnerf", version=__version__, lifespan=life, docs_url=None, redoc_url=None,
+    app = FastAPI(title="s3dnerf", version=s3dnerf.__version__, lifespan=life, docs_url=None, redoc_url=None,
                   description="A photo and a voice become a video.")
     app.state.gate = Gate(None, settings)
     for error in (Refusal, HTTPException, RequestValidationError):
@@ -49,7 +49,8 @@ def create_app(settings: Settings, crew=Crew) -> FastAPI:
     app.add_exception_handler(Exception, fail)
     for part in (videos.router, glimpses.router, streaming.router):
         app.include_router(part)
-    _about(app, settings)
+    _about(app)
+    _keys(app, settings)
     _page(app)
     app.add_middleware(_Gated, gate=app.state.gate)
     if settings.origins:
@@ -79,8 +80,8 @@ def _page(app: FastAPI) -> None:
     app.mount("/", StaticFiles(directory=PAGE, html=True))
 
 
-def _about(app: FastAPI, settings: Settings) -> None:
-    """Routes about the service itself, and keys."""
+def _about(app: FastAPI) -> None:
+    """Routes about the service itself."""
     @app.get("/healthz", tags=["service"])
     async def healthz():
         """Whether the server answers."""
@@ -102,6 +103,9 @@ def _about(app: FastAPI, settings: Settings) -> None:
         text = service.metrics.text(len(service.book.queue), running, len(service.crew.sessions))
         return Response(text, media_type="text/plain; version=0.0.4")
 
+
+def _keys(app: FastAPI, settings: Settings) -> None:
+    """Routes about what is allowed."""
     @app.get("/v1/limits", response_model=LimitsBody, tags=["service"])
     async def limits():
         """What is too much."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from s3dnerf.marking.marking import Marking
 from s3dnerf.media import FPS, SAMPLE_RATE
 
 
@@ -12,10 +13,11 @@ class FragmentWriter:
     Args:
         width: pixels; odd sizes lose a row or column.
         height: pixels.
+        marking: what the stream says of itself; its frames are marked before they come here.
         hurry: every frame is a fragment of its own and leaves the encoder at once; else half a second is one.
     """
 
-    def __init__(self, width: int, height: int, hurry: bool = False):
+    def __init__(self, width: int, height: int, marking: Marking, hurry: bool = False):
         import av
 
         self.width, self.height, self.parts = width - width % 2, height - height % 2, []
@@ -29,8 +31,10 @@ class FragmentWriter:
         self.audio = self.container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         self.audio.bit_rate = 64_000
         self.heard, self.size = 0, 0
+        self.container.metadata.update(marking.tags)
         self.container.start_encoding()
         beginning = b"".join(self.parts)
+        self.parts.append(marking.box)
         place = beginning.find(b"avcC") + 5
         self.mime = f'video/mp4; codecs="avc1.{beginning[place:place + 3].hex().upper()},mp4a.40.2"'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -39,7 +40,7 @@ class Identities:
         self.forget()
         found = self.kept.pop(speaker.key, (None, 0.0))[0] or self._stored(speaker.key)
         if found is None:
-            found = self.head.identify(speaker.photo)
+            found = replace(self.head.identify(speaker.photo), source=speaker.key)
             self.encoded += 1
             self._store(speaker.key, found)
         self.kept[speaker.key] = found, self.now()
@@ -79,6 +80,6 @@ class Identities:
             portrait = Portrait(image, mask, Cameras(pose, intrinsics), mesh, person)
             appearance = Appearance(tuple(content["planes"]), content["lattice"], portrait, content["code"], content["detail"])
             return Identity(content["image"].numpy(), CropBox(*content["box"]), appearance.to(self.head.device),
-                            content["remarks"])
+                            content["remarks"], key)
         except Exception:  # a damaged file is encoded anew
             return None

@@ -15,6 +15,7 @@ from s3dnerf.errors import InputError
 from s3dnerf.inference import PhotoScene, TalkingVideo
 from s3dnerf.media import (FPS, MEL_CONTEXT, MEL_HOP, MEL_WINDOW, SAMPLE_RATE, SAMPLES_PER_FRAME, frame_count)
 from s3dnerf.networks.speech_features import MEETING_FRAMES, MelFeatures
+from s3dnerf.service.finishing import marking_of
 from s3dnerf.service.fragments import FragmentWriter
 from s3dnerf.service.messages import Heard, Listen, Spoken
 
@@ -75,7 +76,8 @@ class Session:
         if not isinstance(self.scene, PhotoScene):
             raise InputError("found a learned person; sessions are made of photos alone")
         self.scene.drive = self.drive = LiveDrive(self.scene.drive, self.samples)
-        self.writer = FragmentWriter(video.width, video.height, hurry=True) if command.format == "mp4" else None
+        self.marking = marking_of(video, command.declaration)
+        self.writer = FragmentWriter(video.width, video.height, self.marking, hurry=True) if command.format == "mp4" else None
         self.next, self.shown, self.sounded, self.told, self.over = 0, 0, 0, 0.0, False
         self.arrivals: list[tuple[int, float]] = []
 
@@ -105,7 +107,7 @@ class Session:
         ready = self.drive.ready
         if ready > self.next:
             first = self.next if ready - self.next <= TOGETHER else ready - 1
-            frames = self.scene.frames(first, ready - first)
+            frames = [self.marking.frame(frame) for frame in self.scene.frames(first, ready - first)]
             self.shown, self.next = self.shown + len(frames), ready
             parts = self._mp4(frames, first) if self.writer else self._pictures(frames, first)
             yield Spoken(self.id, parts, self._report(ready - 1))
@@ -121,14 +123,14 @@ class Session:
         self.sounded += len(part)
         return part
 
-    def _mp4(self, frames: np.ndarray, first: int) -> tuple[bytes, ...]:
+    def _mp4(self, frames: list[np.ndarray], first: int) -> tuple[bytes, ...]:
         for number, frame in enumerate(frames, first):
             self.writer.frame(frame, number)
             # the sound is ahead, so that the container never waits for it
             self.writer.sound(self._sound(number * SAMPLES_PER_FRAME + LOOK_AHEAD))
         return (self.writer.take(),)
 
-    def _pictures(self, frames: np.ndarray, first: int) -> tuple[bytes, ...]:
+    def _pictures(self, frames: list[np.ndarray], first: int) -> tuple[bytes, ...]:
         from PIL import Image
 
         parts, begin = [], self.sounded

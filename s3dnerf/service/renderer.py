@@ -18,7 +18,7 @@ from s3dnerf.errors import InputError, S3DNeRFError
 from s3dnerf.inference import BATCH, PhotoScene, TalkingHead, TalkingVideo
 from s3dnerf.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, is_silent, read_sound
 from s3dnerf.service.faces import seen
-from s3dnerf.service.finishing import Finishing
+from s3dnerf.service.finishing import Finishing, marking_of
 from s3dnerf.service.fragments import FragmentWriter
 from s3dnerf.service.identities import Identities
 from s3dnerf.service.live import Session
@@ -41,8 +41,9 @@ class Running:
 
     def __init__(self, task: Render, video: TalkingVideo, folder: Path):
         self.task, self.video, self.done, self.begin, self.glanced = task, video, 0, time.monotonic(), 0.0
-        self.finishing = Finishing(video, folder / f"{task.id}.mp4", task.declaration)
-        self.stream = FragmentWriter(video.width, video.height)
+        marking = marking_of(video, task.declaration)
+        self.stream = FragmentWriter(video.width, video.height, marking)
+        self.finishing = Finishing(video, folder / f"{task.id}.mp4", marking)
 
     @property
     def left(self) -> int:
@@ -88,7 +89,7 @@ class Renderer:
     def __init__(self, settings: Settings, folder: Path, device: str = "auto"):
         self.settings, self.folder, self.device = settings, folder, device
         self.head = TalkingHead.load(settings.weights, device)
-        self.identities = Identities(self.head, settings.identities, settings.keep_seconds, settings.cache)
+        self.identities = Identities(self.head, settings.identities, settings.face_seconds, settings.cache)
         self.people: OrderedDict[str, TalkingHead] = OrderedDict()
         self.waiting: list[Render] = []
         self.running: OrderedDict[str, Running] = OrderedDict()

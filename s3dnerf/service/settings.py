@@ -46,7 +46,7 @@ class Settings:
     keep_seconds: float = 3600.0
     """after which an ended job and its files go"""
     face_seconds: float = 600.0
-    """after whose last use a kept photo goes"""
+    """after whose last use a kept photo goes, and what a worker remembers of any"""
     identities: int = 16
     """encoded photos in a worker's memory"""
     spare: bool = True

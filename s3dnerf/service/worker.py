@@ -15,6 +15,9 @@ from typing import Callable
 from s3dnerf.service.messages import Failed, Ready, Touching
 from s3dnerf.service.settings import Settings
 
+TIDY = 10.0
+"""seconds after which a worker that has nothing to do looks what it may forget"""
+
 
 def main(pipe, settings: Settings, folder: str, device: str) -> None:
     """The process."""
@@ -36,11 +39,12 @@ def work(pipe, settings: Settings, folder: str, device: str) -> None:
     try:
         pipe.send(Ready(os.getpid()))
         while True:
-            while pipe.poll(0 if renderer.busy else None):
+            while pipe.poll(0 if renderer.busy else TIDY):
                 for message in renderer.take(pipe.recv()):
                     pipe.send(message)
             for message in renderer.step():
                 pipe.send(message)
+            renderer.identities.forget()
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -1,4 +1,5 @@
 """A video from its request to its file, through a real web server and the real model with random weights."""
+import hashlib
 import io
 import json
 import threading
@@ -187,18 +188,15 @@ def test_jobs_side_by_side_are_what_they_are_alone(running, photo, speech):
     assert np.abs(together[0].astype(int) - together[1]).mean() > 2
 
 
-def test_consent_is_asked_for_and_reaches_the_writer(running, photo, speech, monkeypatch):
-    from s3dnerf.service import renderer
+def test_consent_is_asked_for_and_stands_in_the_file_and_in_the_stream(running, photo, speech):
+    from s3dnerf.marking.verify import verify
 
-    declared, real = [], renderer.Finishing
-
-    def watched(video, path, declaration):
-        declared.append(declaration)
-        return real(video, path, declaration)
-
-    monkeypatch.setattr(renderer, "Finishing", watched)
-    running.ended(running.make(photo, speech, frame="face", label="true").json())
-    assert declared[0].consent == running.consent and declared[0].label and len(declared[0].photo) == 64
+    job = running.ended(running.make(photo, speech, frame="face", label="true").json())
+    told = verify(running.service.book.find(job["id"]).video).as_dict()
+    assert running.consent in str(told) and hashlib.sha256(photo).hexdigest() in str(told)
+    streamed = running.make(photo, speech, frame="face").json()
+    streamed = running.client.get(streamed["video_url"], params={"stream": "1"}).content
+    assert streamed.count(running.consent.encode()) >= 2  # as a tag and as XMP
     refused = running.client.post("/v1/videos", files={"photo": ("x", photo), "speech": ("x", speech)})
     assert refused.status_code == 422 and refused.json()["error"]["code"] == "consent_missing"
 
