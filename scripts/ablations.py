@@ -7,7 +7,7 @@ Every variant is configs/one_shot.yaml, a preset, configs/ablations/full.yaml an
 speech encoder, which stays as it is; each then teaches its deformation field on landmarks (configs/motion.yaml) and renders
 (configs/one_shot.yaml), with the same seed and batches. What has been trained or measured with the same settings is not done
 again; training that was stopped goes on. The table is in OUTPUT/ablations.md and .csv, every clip's figures in
-OUTPUT/VARIANT/figures.json.
+OUTPUT/VARIANT/figures.json, videos of the first clips beside it; `s3dnerf compare OUTPUT/full OUTPUT/VARIANT` shows them together.
 """
 import argparse
 import csv
@@ -22,13 +22,16 @@ import yaml
 
 from s3dnerf.allocator import keep_freed_memory
 from s3dnerf.cli import main
-from s3dnerf.data.detection import FaceDetector
 from s3dnerf.data.module import ClipDataModule
-from s3dnerf.face import EYE_CORNERS, LANDMARKS_68, mouth_opening
+from s3dnerf.evaluation.faces import landmark_figures
+from s3dnerf.evaluation.footage import Footage, look
+from s3dnerf.evaluation.networks import find as find_network, load_lpips
+from s3dnerf.evaluation.protocol import Protocol
 from s3dnerf.geometry import project
-from s3dnerf.metrics import correlation, landmark_distance, sharpness, ssim, sync_margin
+from s3dnerf.metrics import sharpness, ssim_gaussian, sync_margin
 from s3dnerf.models.hub import load_lip_sync, load_model
 from s3dnerf.networks.lip_sync import crop_lips
+from s3dnerf.systems.tracking import pixels, read_spoken, write_regions, write_video
 from s3dnerf.types import Motion
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -36,6 +39,8 @@ VARIANTS = ("full", "no_deformation", "naive_deformation", "concatenation", "no_
             "deformation_only", "single_scale", "no_importance", "no_super_resolution", "landmarks")
 EMPTY = 0.05
 """mean opacity below which training has lost the head, and the figures are the still photo's"""
+REGIONS = 128
+"""side of the pictures of where speech reaches, pixels"""
 WINDOW = 56 / 128
 """side of a rendered window that holds the lips, in sides of the frame"""
 FIGURES = {"ssim": "SSIM", "lpips": "LPIPS", "f_lmd": "F-LMD", "m_lmd": "M-LMD", "mouth_corr": "mouth corr.",
@@ -111,32 +116,24 @@ def train(stage, variant, options, start):
 
 def landmarks(frames):
     """Landmarks [T, 478, 2] that the face tracker finds in frames [T, 3, H, W], and in which it finds a face [T]."""
-    found = []
-    with FaceDetector(still=False) as detector:
-        for frame in (frames.permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().numpy():
-            faces = detector.faces(frame)
-            found.append(faces[0] if faces else np.full((478, 2), np.nan))
-    found = torch.from_numpy(np.stack(found)).float()
-    return found, ~found[:, 0, 0].isnan()
+    pictures = (frames.permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().numpy()
+    footage = look("", lambda: iter(pictures))
+    return torch.from_numpy(footage.landmarks).float(), torch.from_numpy(footage.seen)
 
 
 def mouth_figures(points, truth):
-    """F-LMD, M-LMD and the correlation of the mouth's opening of landmarks [T, 478, 2] against the recording's."""
-    seen = ~(points[:, 0, 0].isnan() | truth[:, 0, 0].isnan())
-    if seen.sum() < 3:
-        return {"f_lmd": None, "m_lmd": None, "mouth_corr": None}
-    points, truth = points[seen], truth[seen]
-    eyes = (truth[:, EYE_CORNERS[0]] - truth[:, EYE_CORNERS[1]]).norm(dim=-1)
-    face, mouth = list(LANDMARKS_68), list(LANDMARKS_68[48:])
-    return {"f_lmd": landmark_distance(points[:, face], truth[:, face], eyes).mean().item(),
-            "m_lmd": landmark_distance(points[:, mouth], truth[:, mouth], eyes).mean().item(),
-            "mouth_corr": correlation(mouth_opening(points), mouth_opening(truth)).item()}
+    """F-LMD, M-LMD and the correlation of the mouth's opening of landmarks [T, 478, 2] against the recording's, as
+    `s3dnerf evaluate` has them; distances in percent of the eye distance."""
+    made, true = (Footage("", lambda: iter(()), x.numpy(), (1, 1)) for x in (points, truth))
+    found = landmark_figures(made, true, Protocol())
+    names = {"f_lmd": "f_lmd_percent", "m_lmd": "m_lmd_percent", "mouth_corr": "mouth_correlation"}
+    return {name: found.get(figure) for name, figure in names.items()}
 
 
 def frame_figures(frames, clip, truth, judge, lpips):
     """All figures of frames [T, 3, H, W] that stand for a clip whose recorded landmarks are `truth` [T, 478, 2]."""
     head = torch.nn.functional.interpolate(clip.head[0], size=frames.shape[-2:])
-    figures = {"ssim": ssim(frames, clip.frames[0]).item(),
+    figures = {"ssim": ssim_gaussian(frames, clip.frames[0]).mean().item(),
                "sharpness": (sharpness(frames, head).mean() / sharpness(clip.frames[0], head).mean()).item(),
                "lpips": lpips(2 * frames - 1, 2 * clip.frames[0] - 1).mean().item() if lpips else None, "sync": None}
     if judge is not None and len(frames) > judge.frames:
@@ -146,9 +143,22 @@ def frame_figures(frames, clip, truth, judge, lpips):
     return figures | mouth_figures(points, truth) | {"faces": seen.float().mean().item()}
 
 
+def film(frames, clip, sounds, folder, name="speech"):
+    """Writes frames [T, 3, H, W] of a clip, if it is one of those whose sound is given, as `LogRenderings` does; the beginning of its
+    files' names, None for other clips."""
+    key = clip.keys[0]
+    if key not in sounds:
+        return None
+    stem = folder / "renderings" / f"{key}-step000000"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    write_video(pixels(frames), sounds[key], Path(f"{stem}-{name}.mp4"))
+    return stem
+
+
 @torch.inference_mode()
-def measure(model, clips, truths, judge, lpips):
-    """Figures of every clip: driven by its speech (with its own blinks), and, `lips_`, by its tracked lips."""
+def measure(model, clips, truths, judge, lpips, sounds, folder):
+    """Figures of every clip: driven by its speech (with its own blinks), and, `lips_`, by its tracked lips. Of the clips that
+    `sounds` [T * 640] has there are videos, and pictures of where speech reaches."""
     rows = []
     for clip, truth in zip(clips, truths):
         appearance = model.encode(clip.portrait)
@@ -157,6 +167,8 @@ def measure(model, clips, truths, judge, lpips):
         by_speech = Motion(torch.cat([by_speech.code[..., :-1], code[..., -1:]], -1), by_speech.tokens)
         picture = lambda rendering: rendering.image[0].clamp(0, 1)
         rendering = model.render(appearance, by_speech, clip.cameras)
+        if stem := film(picture(rendering), clip, sounds, folder):
+            write_regions(rendering, stem, REGIONS)
         figures = frame_figures(picture(rendering), clip, truth, judge, lpips)
         by_lips = picture(model.render(appearance, model.drive_face(code), clip.cameras))
         by_lips = mouth_figures(landmarks(by_lips)[0], truth)
@@ -166,7 +178,7 @@ def measure(model, clips, truths, judge, lpips):
 
 def references(clips, truths, judge, lpips):
     """Figures of the recordings, and of photos that do not move."""
-    recording = [frame_figures(clip.frames[0], clip, truth, judge, lpips) for clip, truth in zip(clips, truths)]
+    recording = [{"clip": clip.keys[0]} | frame_figures(clip.frames[0], clip, truth, judge, lpips) for clip, truth in zip(clips, truths)]
     still = [frame_figures(clip.portrait.image.expand_as(clip.frames[0]), clip, truth, judge, lpips)
              for clip, truth in zip(clips, truths)]
     return {"recording": recording, "still photo": still}
@@ -174,11 +186,8 @@ def references(clips, truths, judge, lpips):
 
 def perceptual_network():
     """LPIPS with its AlexNet where torch keeps one on this machine; None otherwise, never random weights."""
-    if not list(Path(torch.hub.get_dir(), "checkpoints").glob("alexnet-owt-*.pth")):
-        return None
-    from lpips import LPIPS
-
-    return LPIPS(net="alex", verbose=False).eval()
+    path = find_network("alexnet", None)
+    return None if path is None else load_lpips(path)
 
 
 def interval(values):
@@ -229,10 +238,16 @@ def kept(path, key, compute):
         if content["key"] == key:
             return content["clips"]
     rows = compute()
+    keep(path, key, rows)
+    return rows
+
+
+def keep(path, key, rows):
+    """Writes rows under a key; the file appears whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps({"key": key, "clips": rows}, indent=1))
     part.replace(path)
-    return rows
 
 
 def judge_name(judge, options):
@@ -251,17 +266,22 @@ def run(options):
     data = ClipDataModule(val=str(options.val), frames=options.frames, val_frames=0, val_clips=None, size=size)
     judge, lpips = load_lip_sync(options.judge) if options.judge else None, perceptual_network()
     judged_by = judge_name(judge, options)
-    key = {"frames": options.frames, "every": options.every, "judge": options.judge, "lpips": lpips is not None}
+    key = {"frames": options.frames, "every": options.every, "judge": options.judge, "lpips": lpips is not None,
+           "videos": options.videos}
     clips = list(islice(data.val_dataloader(), 0, None, options.every))
+    sounds = {clip.keys[0]: read_spoken(data, clip.keys[0], options.frames).sound for clip in clips[:options.videos]}
+    for clip in clips:
+        film(clip.frames[0], clip, sounds, options.output / "recording", "recording")
     with torch.inference_mode():
         truths = [landmarks(clip.frames[0])[0] for clip in clips]
         results = references(clips, truths, judge, lpips)
+    keep(options.output / "recording" / "figures.json", key, results["recording"])
     for variant in options.variants:
         motion = train("motion", variant, options, {"speech": options.speech})
         checkpoint = train("one_shot", variant, options, {"": str(motion)})
         trained = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         results[variant] = kept(options.output / variant / "figures.json", key | {"trained": trained},
-                                lambda: measure(load_model(checkpoint), clips, truths, judge, lpips))
+                                lambda: measure(load_model(checkpoint), clips, truths, judge, lpips, sounds, options.output / variant))
         write_table(results, options.output, judged_by, describe(options, clips))
 
 
@@ -292,6 +312,7 @@ def parse(args=None):
     parser.add_argument("--judge", help="bundle or checkpoint of the lip discriminator that judges; none leaves sync out")
     parser.add_argument("--every", type=int, default=1, help="measure every n-th validation clip")
     parser.add_argument("--frames", type=int, default=40, help="measure so many frames of a clip at most")
+    parser.add_argument("--videos", type=int, default=2, help="write videos of so many clips, with sound")
     return parser.parse_args(args)
 
 
