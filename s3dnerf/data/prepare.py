@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import random
 from dataclasses import dataclass
@@ -81,9 +80,9 @@ def prepare(manifest: Path, videos: Path, output: Path, *, split: Optional[Seque
     shards. With an `expert` (a function that can be pickled, called in every process) the sound of each recording that is
     out of step is moved, by as much in all of its clips. DatasetError for a manifest that cannot be used.
     """
-    rows, output = read_manifest(Path(manifest), split), Path(output).absolute()  # workers may be elsewhere
-    jobs = make_jobs(rows, Path(videos).absolute(), output / ".work", size, max_seconds, expert)
-    jobs[0].done.parent.mkdir(parents=True, exist_ok=True)
+    rows, work = read_manifest(Path(manifest), split), Path(output).absolute() / ".work"  # workers may be in another folder
+    jobs = make_jobs(rows, Path(videos).absolute(), work, size, max_seconds, expert)
+    work.mkdir(parents=True, exist_ok=True)
     todo = [job for job in jobs if not job.done.exists()]
     progress = Progress("preparing", len(todo), "clips")
     for group in ([job for job in todo if not job.leader], [job for job in todo if job.leader]):  # leaders first
@@ -91,7 +90,7 @@ def prepare(manifest: Path, videos: Path, output: Path, *, split: Optional[Seque
             progress.advance()
     progress.finish()
     for name in sorted({job.row["split"] for job in jobs}):
-        assemble([job for job in jobs if job.row["split"] == name], output / name, name, clips_per_shard)
+        assemble([job for job in jobs if job.row["split"] == name], Path(output) / name, name, clips_per_shard)
 
 
 def make_jobs(rows: list[dict], videos: Path, work: Path, size: int, max_seconds: float,
@@ -296,7 +295,7 @@ def assemble(jobs: list[Job], folder: Path, name: str, clips_per_shard: int) -> 
     moved = {line["file"] for line in lines if line["sync_offset"]}
     print(f"{name}: {len(keys)} clips of {len(people)} people, {seconds / 60:.1f} minutes; {refused} rejected, {len(moved)} "
           "recordings brought into step with their sound (before training, look at "
-          f"{os.path.relpath(folder / 'summary.html')})")
+          f"{folder / 'summary.html'})")
 
 
 def samples(keys: list[tuple[Job, int]]) -> Iterator[tuple[str, dict[str, bytes]]]:
