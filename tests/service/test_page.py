@@ -1,6 +1,8 @@
 """The page, as a person uses it: a real Chromium, a real web server, the real model with random weights."""
 import io
 import re
+import shutil
+import subprocess
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -27,10 +29,9 @@ class Page:
         """The page afresh, with a gallery of its own."""
         self.tools.resize(self.window, width, height, dark)
         self.url = str(running.client.base_url) + "/"
-        self.window.get(self.url)
-        self.script("localStorage.clear(); history.replaceState(null, '', '/')")
-        self.window.get(self.url)
+        self.window.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": self.url, "storageTypes": "local_storage"})
         self.window.get_log("browser")
+        self.window.get(self.url)
         self.until("document.body.dataset.state === 'empty'")
         return self
 
@@ -89,7 +90,9 @@ class Page:
         """Waits until nothing moves in."""
         self.until("document.getAnimations().every((one) => one.playState === 'finished' || one.effect.getTiming().iterations === Infinity)")
 
-    def start(self):
+    def start(self, frame="full"):
+        """Agrees, and has the video made."""
+        self.choose("frame", frame)
         self.click("consent")
         self.click("go")
 
@@ -144,7 +147,7 @@ def running(serve, bundle, tmp_path_factory):
 
     people = tmp_path_factory.mktemp("people")
     (people / "eileen.jpg").write_bytes((ASSETS / "demo_photo.jpg").read_bytes())
-    return serve(Settings(bundle, people=str(people), spare=False, max_seconds=30.0)).ready()
+    return serve(Settings(bundle, people=str(people), spare=False, max_seconds=30.0, share=1)).ready()
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +182,23 @@ def test_labels_and_scripts_name_what_is_there():
     for file in PAGE.glob("*.js") if hasattr(PAGE, "glob") else []:
         named += re.findall(r'\$\("([\w-]+)"\)', file.read_text())
     assert len(named) > 100 and set(named) <= set(ids), set(named) - set(ids)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("user, there, told", [(0, True, ["pytest"]), (0, False, ["update", "install", "pytest"]), (7, False, [])])
+def test_make_installs_a_browser_only_where_it_is_missing_and_may(tmp_path, user, there, told):
+    scripts = {"apt-get": 'echo "$@" >> $LOG', "python": 'echo "$@" >> $LOG', "id": f"echo {user}"}
+    for name, line in (scripts | (dict.fromkeys(("chromium", "chromedriver"), "exit 0") if there else {})).items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    make, log = shutil.which("make"), tmp_path / "log"
+    log.touch()
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    made = subprocess.run([make, "-o", "setup", "test-browser", f"RUN={tmp_path}", f"PATH={tmp_path}", "PYTHON=python"], text=True,
+                          cwd=Path(__file__).parents[2], capture_output=True, env={"PATH": str(tmp_path), "LOG": str(log)})
+    assert [next(word for word in line.split() if word in ("update", "install", "pytest")) for line in log.read_text().splitlines()] == told
+    assert (made.returncode == 0) == bool(told), made.stderr
+    assert told or "apt-get install chromium" in made.stderr
 
 
 # with one ----------------------------------------------------------------------------------------------------------------
@@ -320,9 +340,20 @@ def test_frames_appear_while_they_are_rendered_and_cancel_ends_it(page, running,
     assert page.shown("view") and page.find("consent").is_selected()
 
 
+def test_who_has_to_wait_is_told_so(page, running, voices, photo):
+    page.open(running).ready(speech=voices / "short.wav")
+    first = running.make(photo, (voices / "long.wav").read_bytes(), frame="face").json()
+    page.start("face")
+    page.state("running")
+    page.until("document.getElementById('running-title').textContent === 'Next in the queue'")
+    assert page.text("live") == "Next in the queue" and page.window.title.startswith("Waiting")
+    running.client.post(f"{first['url']}/cancel")
+    page.state("done")
+
+
 def test_what_cannot_be_used_is_told_and_all_else_is_kept(page, running, voices):
     page.open(running).ready(speech=voices / "none.wav")
-    page.start()
+    page.start("face")
     page.state("failed")
     wanted = running.make((ASSETS / "demo_photo.jpg").read_bytes(), (voices / "none.wav").read_bytes()).json()["error"]["message"]
     assert page.text("reason").lower() == wanted.lower()
@@ -350,7 +381,7 @@ def test_the_microphone_and_the_camera(page, running):
     page.until("document.getElementById('mirror').videoWidth > 0")
     page.click("shoot")  # the browser's test picture
     page.until("document.querySelector('#notes .problem') !== null")
-    assert "no face" in page.text("notes").lower() and page.shown("empty")
+    assert "no face" in page.text("notes").lower() and page.text("lead") == "Try another photo"
     page.ready()
     page.click("record")
     page.until("document.getElementById('clock').textContent === '0:01'")
@@ -358,7 +389,7 @@ def test_the_microphone_and_the_camera(page, running):
     page.until("!document.getElementById('listen').hidden && document.querySelectorAll('#wave .under')[0].getAttribute('d').length > 100")
     heights = set(re.findall(r"v([\d.]+)", page.script("return document.querySelector('#wave .under').getAttribute('d')")))
     assert len(heights) > 5
-    page.start()
+    page.start("face")
     page.state("done")
     assert page.script("return document.getElementById('video').duration || 1") > 0.9
 
@@ -384,7 +415,7 @@ def test_a_stored_person_needs_no_photo(page, running, voices):
     page.find("person").send_keys("eileen")
     page.tools.ready(page.window)
     page.offer(speech=voices / "short.wav")
-    page.start()
+    page.start("face")
     page.state("done")
     assert not page.shown("compare")
 
@@ -470,7 +501,7 @@ def test_a_server_that_is_full_or_gone_is_told(page, running, voices, monkeypatc
 
     page.open(running).ready(speech=voices / "short.wav")
     monkeypatch.setattr(running.service.book, "reserve", lambda: (_ for _ in ()).throw(Refusal(429, "busy", "16 videos wait already", 30)))
-    page.start()
+    page.start("face")
     page.state("failed")
     assert page.text("failed-title") == "The queue is full" and "30 s" in page.text("reason")
     monkeypatch.undo()

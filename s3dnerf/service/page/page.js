@@ -17,6 +17,7 @@ let recording = null;
 
 async function takePhoto(file) {
   if (tooLarge(file)) return;
+  show($("missing"), false);
   const photo = await photos.prepared(file);
   who = null;
   view.look(null);
@@ -38,8 +39,7 @@ async function takePhoto(file) {
     found(face);
   } catch (error) {
     notes([error.message], true);
-    say(error.message);
-    emptied();
+    emptied(true);
   } finally {
     show($("busy"), false);
   }
@@ -60,12 +60,12 @@ function found(face) {
   view.look(who);
 }
 
-// A photo that cannot be used is shown, with the reason, and another can be chosen at once.
-function emptied() {
+// Waits for a photo; one that could not be used stays, so that it is seen what the reason is about.
+function emptied(refused = false) {
   who = null;
   enter("empty");
   show($("empty"));
-  $("photo-label").textContent = "Choose another";
+  $("lead").textContent = refused ? "Try another photo" : "Start with a photo";
 }
 
 function notes(texts, bad = false) {
@@ -134,6 +134,7 @@ $("person").onchange = (event) => {
 
 async function takeVoice(blob, name) {
   if (tooLarge(blob)) return;
+  show($("missing"), false);
   spoken = { blob, name };
   $("voice").src = URL.createObjectURL(blob);
   show($("listen"));
@@ -228,6 +229,7 @@ async function start() {
   const lack = lacking();
   show($("missing"), lack !== null);
   if (lack) {
+    lack[1].closest("section, .consent").before($("missing")); // beside what it is about
     $("missing").textContent = lack[0];
     return lack[1].focus();
   }
