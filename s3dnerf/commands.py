@@ -253,7 +253,7 @@ def validate(shards: str, weights: str = "one-shot-256", lip_sync: Optional[str]
 def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-256", people: Optional[str] = None,
           device: Optional[List[str]] = None, origin: Optional[List[str]] = None, folder: Optional[str] = None,
           cache: Optional[str] = None, max_seconds: float = 120.0, queue: int = 16, keep_minutes: float = 60.0,
-          spare: bool = True) -> None:
+          spare: bool = True, ray: bool = False) -> None:
     """Serves a page and an HTTP API that make videos of a photo and a voice; see docs/service.md.
 
     Where the environment has S3DNERF_API_KEY, every request has to bring it.
@@ -271,6 +271,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-25
         queue: videos that may wait; what comes after is told to come again
         keep_minutes: after which a finished video is deleted
         spare: keeps one more worker loaded, which takes over at once where another dies
+        ray: runs as a Ray Serve deployment, on the cluster that this machine belongs to or else on one of its own
     """
     import os
 
@@ -279,7 +280,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-25
 
     run(Settings(weights, tuple(device or ["auto"]), folder, people, cache, os.environ.get("S3DNERF_API_KEY") or None,
                  tuple(origin or ()), max_seconds=max_seconds, queue=queue, keep_seconds=60 * keep_minutes, spare=spare),
-        host, port)
+        host, port, ray)
 
 
 def chosen_marks(label: Union[bool, str], consent: Optional[str], certificate: Optional[str], key: Optional[str],
