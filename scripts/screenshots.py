@@ -141,12 +141,12 @@ def main():
 
 
 def few_colours(picture, path, longest=1000):
-    """Writes a PNG smaller, with 128 colours."""
+    """Writes a PNG smaller, with 256 colours."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(palette=image.quantize(256), dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
 if __name__ == "__main__":

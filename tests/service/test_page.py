@@ -210,6 +210,14 @@ def test_make_installs_a_browser_only_where_it_is_missing_and_may(tmp_path, user
     assert told or "apt-get install chromium" in made.stderr
 
 
+def test_a_new_version_of_the_page_is_seen_at_once(running):
+    for name in ("", "page.js", "page.css"):
+        answer = running.client.get("/" + name)
+        assert answer.status_code == 200 and answer.headers["cache-control"] == "no-cache" and answer.headers["etag"]
+    assert running.client.get("/example/photo.jpg").content == Path(PHOTO).read_bytes()
+    assert {running.client.get(f"/example/{name}").status_code for name in ("speech.mp3", "..%2fASSETS.md", "%2e%2e")} == {404}
+
+
 # with one ----------------------------------------------------------------------------------------------------------------
 
 def test_a_photo_shows_its_face_and_what_to_know_of_it(page, running, photo):
@@ -395,7 +403,7 @@ def test_the_microphone_and_the_camera(page, running):
     assert "no face" in page.text("notes").lower() and page.text("lead") == "Try another photo"
     page.ready()
     page.click("record")
-    page.until("document.getElementById('clock').textContent === '0:01'")
+    page.until("document.getElementById('clock').textContent >= '0:01'")
     page.click("record")
     page.until("!document.getElementById('listen').hidden")
     page.until("document.querySelector('#wave .under').getAttribute('d').length > 100")
