@@ -18,9 +18,9 @@ CANDIDATES = 4
 """shifts that are tried at each size"""
 LEAST_SCORE = 10.0
 """of a mark whose check bits hold"""
-WORTH_READING = 5.0
+WORTH_READING = 5.5
 """of the searched pattern, at sizes that are only tried"""
-LEAST_SYNC = 8.0
+LEAST_SYNC = 8.5
 """of the searched pattern alone, for a mark whose bits cannot be read"""
 SIZES = np.exp(np.arange(np.log(0.4), np.log(2.5), 0.008))
 """enlargements that are tried, to undo a video's resizing; half a step moves the rim of the window by one pixel"""
