@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -22,6 +22,7 @@ from s3dnerf.service.state import Service
 from s3dnerf.service.uploads import IMAGES, SOUNDS
 
 PAGE = Path(__file__).parent / "page"
+EXAMPLE = {name: PAGE.parents[1] / "assets" / f"demo_{name}" for name in ("photo.jpg", "speech.wav")}
 CODES = {400: "bad_request", 404: "not_found", 405: "not_found", 413: "too_large"}
 
 
@@ -50,8 +51,7 @@ def create_app(settings: Settings, crew=Crew) -> FastAPI:
         app.include_router(part)
     _about(app)
     _keys(app, settings)
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True))
+    _page(app)
     app.add_middleware(_Gated, gate=app.state.gate)
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["GET", "POST", "DELETE"],
@@ -67,6 +67,17 @@ class _Gated:
 
     async def __call__(self, scope, receive, send):
         await self.gate(scope, receive, send)
+
+
+def _page(app: FastAPI) -> None:
+    """The page, and a photo and a voice to try it with."""
+    @app.get("/example/{name}", include_in_schema=False)
+    async def example(name: str):
+        if name not in EXAMPLE:
+            raise HTTPException(404, "no such example")
+        return FileResponse(EXAMPLE[name], headers={"cache-control": "max-age=3600"})
+
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
 
 
 def _about(app: FastAPI) -> None:

@@ -19,6 +19,7 @@ OPEN = ("/v1/limits", "/v1/logout")
 """below /v1, without a key"""
 HEADERS = {
     b"x-content-type-options": b"nosniff",
+    b"cache-control": b"no-cache",
     b"referrer-policy": b"no-referrer",
     b"x-frame-options": b"DENY",
     b"cross-origin-opener-policy": b"same-origin",
