@@ -372,6 +372,5 @@ def write_json(content: dict, path: str) -> None:
     part.replace(path)
 
 
-VERBS = {"speak": speak, "verify": verify, "doctor": doctor, "serve": serve, "prepare": prepare,
-         "synthesize": synthesize, "train": train,
-         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}
+VERBS = {"speak": speak, "verify": verify, "doctor": doctor, "serve": serve, "prepare": prepare, "synthesize": synthesize,
+         "train": train, "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}

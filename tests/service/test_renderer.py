@@ -158,16 +158,20 @@ def test_photos_are_forgotten_and_kept_on_disk_where_that_is_asked_for(head, pix
     assert list(identities.kept) == ["c" * 64, "d" * 64]
 
 
-@pytest.mark.parametrize("sigma, blurred", [(0, False), (4, True)])
-def test_a_blurred_or_turned_or_small_photo_is_told(head, pixels, sigma, blurred):
+def test_what_is_seen_of_a_photo_is_where_it_is_and_what_is_wrong_with_it(head, pixels):
     import cv2
 
     from s3dnerf.service.faces import seen
 
-    photo = cv2.GaussianBlur(pixels, (0, 0), sigma) if sigma else pixels
-    large = cv2.resize(photo, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    codes = {warning["code"] for warning in seen(head.identify(large))["warnings"]}
-    assert codes == ({"blurred"} if blurred else set())
-    both = np.concatenate([large, large], 1)
-    told = seen(head.identify(both))
-    assert told["faces"] == 2 and "several" in {warning["code"] for warning in told["warnings"]}
+    def codes(photo):
+        told = seen(head.identify(np.ascontiguousarray(photo)))
+        return told, {warning["code"] for warning in told["warnings"]}
+
+    plain, none = codes(pixels)
+    assert none == set() and plain["faces"] == 1
+    moved = codes(np.pad(pixels, ((0, 0), (100, 0), (0, 0)), mode="edge"))[0]
+    assert abs(moved["face"]["left"] - plain["face"]["left"] - 100) < 4 and moved["width"] == plain["width"] + 100
+    assert "blurred" in codes(cv2.GaussianBlur(pixels, (0, 0), 4))[1]
+    assert "small" in codes(cv2.resize(pixels, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA))[1]
+    both, told = codes(np.concatenate([pixels, pixels], 1))
+    assert both["faces"] == 2 and "several" in told
