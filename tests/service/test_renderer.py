@@ -9,8 +9,8 @@ from PIL import Image
 
 from s3dnerf.inference import TalkingHead
 from s3dnerf.service.identities import Identities
-from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Look, Options, Preview, Render, Seen, Speaker,
-                                      Staged, Touching)
+from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Listen, Look, Options, Preview, Render, Seen,
+                                      Speaker, Staged, Touching)
 from s3dnerf.service.renderer import Renderer, joined, together
 from s3dnerf.service.settings import Settings
 
@@ -99,6 +99,17 @@ def test_a_job_that_goes_wrong_goes_alone(renderer, pixels, babble, monkeypatch,
     assert [(message.id, message.code) for message in failed] == [("bad", "internal")] and "secret" not in failed[0].message
     assert "secret" in capfd.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"good.mp4", "fine.mp4"}
+
+
+def test_videos_hold_a_session_up_by_no_more_than_a_frame(renderer, pixels, babble):
+    options = Options(frame="face")
+    speaker = Speaker(pixels, hashlib.sha256(pixels.tobytes()).hexdigest())
+    list(renderer.take(Listen("live", speaker, options, Declaration("I am the person shown.", ""), "jpeg")))
+    list(renderer.take(task("a", pixels, babble(0.4))))
+    done = [message.done for _ in range(3) for message in renderer.step() if isinstance(message, Advanced)]
+    list(renderer.take(Cancel("live")))
+    done += [message.done for message in renderer.step() if isinstance(message, Advanced)]
+    assert done == [1, 2, 3, 10]
 
 
 def test_a_cancelled_job_leaves_no_file(renderer, pixels, babble, tmp_path):
