@@ -80,6 +80,35 @@ def verify(video: str, json: bool = False) -> int:
     return int(not found.marked)
 
 
+def doctor(photo: Optional[str] = None, speech: Optional[str] = None, video: Optional[str] = None) -> int:
+    """Checks the installation, and a photo, a recording of speech or a video, and says what to do.
+
+    Prints a line for each thing that was looked at: good; repaired (converted on the way in, nothing to do); careful (it works,
+    but better with what the line says); stop (it does not work). The exit status is 1 where a line says stop, else 0.
+
+    Args:
+        photo: a photo that is to speak: face size, turn, sharpness, light, what covers the face, several faces
+        speech: a recording: rate, channels, level, clipping, silence, noise
+        video: a video to follow or to learn a person from: rate, rotation, cuts, faces, sound, and whether it is in step; its
+            first minute is looked at
+    """
+    from functools import partial
+
+    from s3dnerf.doctor.finding import State
+    from s3dnerf.doctor.installation import examine_installation
+    from s3dnerf.doctor.photo import examine_photo
+    from s3dnerf.doctor.sound import examine_sound
+    from s3dnerf.doctor.video import examine_video
+
+    stopped = False
+    for path, examine in (("", lambda _: examine_installation()), (photo, examine_photo), (speech, examine_sound),
+                          (video, partial(examine_video, matcher=partial(lip_matcher, "one-shot-256")))):
+        for finding in [] if path is None else examine(path):
+            print(finding, flush=True)
+            stopped |= finding.state is State.STOP
+    return int(stopped)
+
+
 def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] = None, size: int = 256,
             workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0,
             lip_sync: str = "one-shot-256") -> None:
@@ -343,5 +372,5 @@ def write_json(content: dict, path: str) -> None:
     part.replace(path)
 
 
-VERBS = {"speak": speak, "verify": verify, "serve": serve, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}
+VERBS = {"speak": speak, "verify": verify, "doctor": doctor, "serve": serve, "prepare": prepare, "synthesize": synthesize,
+         "train": train, "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}
