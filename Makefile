@@ -5,11 +5,12 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 RUN = .venv/bin
 PIP = $(RUN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup demo test clean
+.PHONY: help setup demo test test-browser clean
 
 help:
 	@echo "make demo   set up once, then write demo.mp4 (a talking video) and demo.png (a contact sheet)"
 	@echo "make test   set up once, then run the tests"
+	@echo "make test-browser   run those of the service's page, which need Chromium: Debian's is installed where this may be done"
 	@echo "make clean  remove the environment and what was made"
 
 setup: .venv/.installed
@@ -31,6 +32,13 @@ demo: setup
 
 test: setup
 	$(RUN)/python -m pytest
+
+test-browser: setup
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
+	echo "found no chromium with its driver; install them, on Debian with: apt-get install chromium chromium-driver" >&2; exit 2; }; \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-liberation; }
+	$(RUN)/python -m pytest -n 0 tests/service/test_page.py
 
 clean:
 	rm -rf .venv build *.egg-info demo.mp4 demo.png

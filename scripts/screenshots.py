@@ -5,8 +5,8 @@
     screenshots.py --url http://127.0.0.1:8000/ --output shots
     screenshots.py --url http://127.0.0.1:8000/ --output shots --docs docs
 
-Writes {desktop,phone,dark}_{empty,ready,turned,running,done,compared,failed}.png with the demo's photo and speech; with --docs also
-page.png and page_phone.png, the finished video, in few colours. Wants Debian's chromium and chromium-driver.
+Writes {desktop,phone,dark}_{empty,ready,turned,running,done,compared,failed}.png with the demo's photo and speech, and, with
+--docs, page.png and page_phone.png, the finished video, in few colours. Wants Debian's chromium and chromium-driver.
 """
 import argparse
 import base64
@@ -18,9 +18,9 @@ from pathlib import Path
 
 ASSETS = Path(__file__).parent.parent / "s3dnerf" / "assets"
 SIZES = {"desktop": (1280, 900), "phone": (390, 844), "dark": (1280, 900)}
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--use-fake-device-for-media-stream",
-         "--use-fake-ui-for-media-stream")
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+         "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
 def browser(folder, width, height, dark=False):
@@ -98,7 +98,8 @@ def states(window, url, broken):
     click("consent")
     click("go")
     in_state(window, "running")
-    wait(window, "document.getElementById('bar').value > 0.4 && document.getElementById('picture').alt.startsWith('The newest')", 200)
+    wait(window, "document.getElementById('bar').value > 0.4", 200)
+    wait(window, "document.getElementById('picture').alt.startsWith('The newest')")
     window.execute_script("scrollTo(0, 0)")
     yield "running", shot(window)
     in_state(window, "done", seconds=200)
@@ -140,12 +141,12 @@ def main():
 
 
 def few_colours(picture, path, longest=1000):
-    """Writes a PNG smaller, with 128 colours."""
+    """Writes a PNG smaller, with 256 colours."""
     from PIL import Image
 
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(palette=image.quantize(256), dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,8 @@ class Load:
         async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
             while time.monotonic() < self.until:
                 text = (await client.get("/metrics")).text
-                self.memory.append(next(float(line.split()[1]) for line in text.splitlines() if line.startswith("s3dnerf_memory")))
+                told = [float(line.split()[1]) / 1e6 for line in text.splitlines() if line.startswith("s3dnerf_memory_bytes{")]
+                self.memory.append(told)
                 await asyncio.sleep(2)
 
     async def run(self, clients: int) -> None:
@@ -160,10 +161,9 @@ def report(load: Load, left: list[Path]) -> int:
     print(f"videos: {len(load.accepted)} accepted, " + ", ".join(f"{count} {state}" for state, count in load.ends.items()))
     print(f"seconds from request to finished video: median {statistics.median(waits):.1f}, 95 % {waits[int(0.95 * (len(waits) - 1))]:.1f}, "
           f"longest {waits[-1]:.1f}")
-    third = max(1, len(load.memory) // 3)
-    print(f"memory of all processes, MB: {load.memory[0] / 1e6:.0f} at first, {max(load.memory) / 1e6:.0f} at most, "
-          f"{statistics.mean(load.memory[third:2 * third] or load.memory) / 1e6:.0f} in the middle third, "
-          f"{statistics.mean(load.memory[-third:]) / 1e6:.0f} in the last")
+    for part, series in zip(("server", "workers"), np.array(load.memory).T):
+        quarters = ", ".join(f"{quarter.mean():.0f}" for quarter in np.array_split(series, 4))
+        print(f"memory of {part}, MB: {series.max():.0f} at most; mean of each quarter of the time {quarters}")
     print(f"files left after the end: {len(left)}")
     for line in load.wrong[:10]:
         print("wrong:", line)

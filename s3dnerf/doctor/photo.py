@@ -47,10 +47,11 @@ def examine_photo(path: str) -> list[Finding]:
         return [*findings, Finding("face", State.STOP, "none was found; use a sharp, frontal photo in which the face fills a third")]
     faces.sort(key=lambda face: -np.prod(np.ptp(face, axis=0)))
     others = "" if len(faces) == 1 else "the largest is taken: cut the others away if another one is meant"
-    return [*findings, graded("faces", f"{len(faces)}", careful=others), *_examine_face(image, faces[0])]
+    return [*findings, graded("faces", f"{len(faces)}", careful=others), *examine_face(image, faces[0])]
 
 
-def _examine_face(image: np.ndarray, face: np.ndarray) -> list[Finding]:
+def examine_face(image: np.ndarray, face: np.ndarray) -> list[Finding]:
+    """What there is to say of a face by its landmarks [478, 2], pixels: size, turn, sharpness, light, occlusion."""
     eyes = float(np.linalg.norm(face[EYE_CORNERS[0]] - face[EYE_CORNERS[1]]))
     small = f"expected {MIN_EYES_PHOTO:.0f} or more: use a larger photo or a closer crop" if eyes < MIN_EYES_PHOTO else ""
     soft = f"better {GOOD_EYES:.0f} or more: the face is enlarged and stays soft" if eyes < GOOD_EYES else ""

@@ -18,15 +18,16 @@ CANDIDATES = 4
 """shifts that are tried at each size"""
 LEAST_SCORE = 10.0
 """of a mark whose check bits hold"""
-WORTH_READING = 5.0
+WORTH_READING = 5.5
 """of the searched pattern, at sizes that are only tried"""
-LEAST_SYNC = 8.0
+LEAST_SYNC = 8.5
 """of the searched pattern alone, for a mark whose bits cannot be read"""
 SIZES = np.exp(np.arange(np.log(0.4), np.log(2.5), 0.008))
 """enlargements that are tried, to undo a video's resizing; half a step moves the rim of the window by one pixel"""
 WINDOW = 512
 """pixels: part of the picture that is looked at while sizes are tried"""
-MOST_FRAMES = 1500
+MOST_FRAMES, OPENING = 1500, 4
+"""frames that are averaged, at most, and at the beginning"""
 
 
 @dataclass(frozen=True)
@@ -48,26 +49,30 @@ class Trace:
         return (self.tag is not None and self.score > LEAST_SCORE) or self.sync > LEAST_SYNC
 
 
-def average_luma(frames: Iterable[np.ndarray]) -> np.ndarray:
-    """[H, W] float32: the mean of the luma of frames [H, W, 3] uint8 RGB, in which the mark stands still and what moves fades."""
+def average_luma(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """[H, W] float32 each: the mean luma of all frames [H, W, 3] uint8 RGB, in which the mark stands still and what moves fades;
+    and of the first few, since later ones may be predicted from them together with the mark, which then moves with the picture."""
     import cv2
 
-    total, count = None, 0
+    total, means = None, []
     for count, frame in enumerate(frames, 1):
         luma = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
         if total is None:
             total = np.zeros(luma.shape, np.float32)
         cv2.accumulate(luma, total)
+        if count == OPENING:
+            means.append(total / count)
         if count == MOST_FRAMES:
             break
-    return total / count
+    return [total / count, *means] if count > OPENING else [total / count]
 
 
-def find(luma: np.ndarray) -> Trace:
-    """The watermark in an `average_luma`, first as it is, then at other sizes."""
+def find(lumas: Sequence[np.ndarray]) -> Trace:
+    """The watermark in means of frames (`average_luma`), first as they are, then in the first one at other sizes."""
     import cv2
 
-    best = trace(luma)
+    order = lambda one: (one.found, one.tag is not None, one.score)
+    best, luma = max((trace(luma) for luma in lumas), key=order), lumas[0]
     if best.found:
         return best
     top, left = (max(0, (length - WINDOW) // 2) for length in luma.shape)
@@ -76,7 +81,7 @@ def find(luma: np.ndarray) -> Trace:
         way = cv2.INTER_AREA if size < 1 else cv2.INTER_CUBIC
         part = middle[:round(WINDOW / size), :round(WINDOW / size)] if size > 1 else middle
         again = trace(cv2.resize(part, None, fx=size, fy=size, interpolation=way), 1 / size, WORTH_READING)
-        best = max(best, again, key=lambda one: (one.found, one.tag is not None, one.score))
+        best = max(best, again, key=order)
     return best
 
 

@@ -138,8 +138,6 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
         error = Refusal(error.status_code, CODES.get(error.status_code, "bad_request"), str(error.detail).splitlines()[0])
     request.app.state.service.metrics.refused.labels(error.code).inc()
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    if error.status in (408, 413, 429):  # what is left of the body is not read
-        headers["Connection"] = "close"
     return JSONResponse(error.body(), error.status, headers)
 
 

@@ -22,7 +22,9 @@ class FragmentWriter:
 
         self.width, self.height, self.parts = width - width % 2, height - height % 2, []
         flags = "empty_moov+default_base_moof" + ("+frag_every_frame" if hurry else "")
-        options = {"movflags": flags, "flush_packets": "1"} | ({} if hurry else {"frag_duration": "500000"})
+        # the muxer lets a frame go when a packet comes after it: in a hurry, sound must not wait for the next frame (microseconds)
+        pace = {"max_interleave_delta": "1000"} if hurry else {"frag_duration": "500000"}
+        options = {"movflags": flags, "flush_packets": "1"} | pace
         self.container = av.open(self, "w", format="mp4", options=options)
         self.video = self.container.add_stream("libx264", rate=FPS)
         self.video.width, self.video.height, self.video.pix_fmt = self.width, self.height, "yuv420p"

@@ -79,7 +79,7 @@ async def preview(request: Request):
         for upload in filter(None, sent):
             upload.path.unlink(missing_ok=True)
     async with asyncio.Lock() if owner is None else service.turns.setdefault(owner, asyncio.Lock()):
-        if number != service.newest[owner] and owner is not None:
+        if owner is not None and number < service.newest.get(owner, number):
             raise Refusal(409, "conflict", "a newer preview was asked for meanwhile")
         picture = await service.crew.ask(lambda id: Preview(id, who, chosen, mouth == "open", behind))
     return Response(picture, media_type="image/jpeg", headers={"cache-control": "no-store"})

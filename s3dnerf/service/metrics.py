@@ -18,7 +18,7 @@ class Metrics:
         self.queued = Gauge("s3dnerf_queued", "Videos that wait.", registry=registry)
         self.running = Gauge("s3dnerf_running", "Videos that are being made.", registry=registry)
         self.sessions = Gauge("s3dnerf_sessions", "Open sessions.", registry=registry)
-        self.memory = Gauge("s3dnerf_memory_bytes", "Resident memory of server and workers.", registry=registry)
+        self.memory = Gauge("s3dnerf_memory_bytes", "Resident memory.", ["part"], registry=registry)
         self.seconds = Histogram("s3dnerf_video_seconds", "From the request to the finished video.", registry=registry,
                                  buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800))
         self.stages = Counter("s3dnerf_stage_seconds", "Where workers' time went.", ["stage"], registry=registry)
@@ -37,14 +37,15 @@ class Metrics:
         import psutil
 
         me = psutil.Process()
+        self.memory.labels("server").set(me.memory_info().rss)
         total = 0
-        for process in (me, *me.children(recursive=True)):
+        for process in me.children(recursive=True):
             try:
                 total += process.memory_info().rss
             except psutil.Error:  # it has just ended
                 continue
+        self.memory.labels("workers").set(total)
         self.queued.set(queued)
         self.running.set(running)
         self.sessions.set(sessions)
-        self.memory.set(total)
         return generate_latest(self.registry)

@@ -69,7 +69,7 @@ class Faces:
         limit: how many there may be; the one used longest ago goes first.
     """
 
-    def __init__(self, folder: Path, seconds: float, limit: int = 64):
+    def __init__(self, folder: Path, seconds: float, limit: int = 32):
         self.folder, self.seconds, self.limit = folder, seconds, limit
         self.kept: dict[str, Face] = {}
 

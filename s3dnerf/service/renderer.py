@@ -214,20 +214,25 @@ class Renderer:
             self.people.popitem(last=False)
         return head
 
+    @property
+    def _most(self) -> int:
+        """Frames of videos that are rendered in a step: one where somebody speaks, who would have to wait for them."""
+        return 1 if self.sessions else BATCH
+
     def _group(self) -> list[Running]:
         """Whose turn it is: all photos together, or one learned person."""
         if not self.running:
             return []
         first = next(iter(self.running.values()))
         photos = [one for one in self.running.values() if isinstance(one.video.scene, PhotoScene)]
-        group = photos[:BATCH] if first in photos else [first]
+        group = photos[:self._most] if first in photos else [first]
         for one in group:
             self.running.move_to_end(one.task.id)
         return group
 
     def _advance(self, group: list[Running]) -> Iterator:
         """The next frames of several videos, rendered together; a video that goes wrong goes alone."""
-        count = min(max(1, BATCH // len(group)), *(one.left for one in group)) if len(group) > 1 else min(BATCH, group[0].left)
+        count = min(max(1, self._most // len(group)), min(one.left for one in group))
         try:
             with torch.inference_mode():
                 rendered = together([one.video.scene for one in group], [one.done for one in group], count)

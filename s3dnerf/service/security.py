@@ -13,10 +13,13 @@ from urllib.parse import urlsplit
 from s3dnerf.service.settings import Refusal, Settings
 
 COOKIE = "s3dnerf"
+LINGER = 3.0
+"""seconds for which a request that was answered before its end is still read"""
 OPEN = ("/v1/limits", "/v1/logout")
 """below /v1, without a key"""
 HEADERS = {
     b"x-content-type-options": b"nosniff",
+    b"cache-control": b"no-cache",
     b"referrer-policy": b"no-referrer",
     b"x-frame-options": b"DENY",
     b"cross-origin-opener-policy": b"same-origin",
@@ -49,7 +52,8 @@ class Gate:
             return await self._refuse(scope, receive, send, refusal)
         if scope["type"] == "websocket":
             return await self.app(scope, receive, send)
-        await self.app(scope, Body(receive, self.settings), _decorated(send))
+        body = Body(receive, self.settings)
+        await self.app(scope, body, Answer(send, body))
 
     def _check(self, scope, headers: dict[bytes, bytes]) -> None:
         """Refusal for a request that is not to be served."""
@@ -94,17 +98,17 @@ class Gate:
         if scope["type"] == "websocket":
             await receive()
             return await send({"type": "websocket.close", "code": 4000 + refusal.status % 1000, "reason": refusal.message[:120]})
-        body = json.dumps(refusal.body()).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-        await _decorated(send)({"type": "http.response.start", "status": refusal.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        content, answer = json.dumps(refusal.body()).encode(), Answer(send, Body(receive, self.settings))
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+        await answer({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        await answer({"type": "http.response.body", "body": content})
 
 
 class Body:
     """A request's body, refused as soon as it is too large or too late."""
 
     def __init__(self, receive, settings: Settings):
-        self.receive, self.settings, self.size, self.over = receive, settings, 0, False
+        self.receive, self.settings, self.size, self.over = receive, settings, 0, False  # over: read to its end
         self.until = time.monotonic() + settings.upload_seconds
 
     async def __call__(self):
@@ -122,17 +126,40 @@ class Body:
         return message
 
 
+    async def drain(self) -> None:
+        """Reads on for a while and throws it away."""
+        until, size = time.monotonic() + LINGER, 0
+        while not self.over and size <= self.settings.max_upload:
+            try:
+                message = await asyncio.wait_for(self.receive(), max(0.01, until - time.monotonic()))
+            except asyncio.TimeoutError:
+                return
+            self.over = message["type"] != "http.request" or not message.get("more_body", False)
+            size += len(message.get("body", b""))
+
+
 def too_large(settings: Settings) -> Refusal:
     """What is said of a body beyond the limit."""
     return Refusal(413, "too_large", f"the request is larger than {settings.max_upload >> 20} MB; send a smaller photo or a shorter "
                                      "or compressed recording")
 
 
-def _decorated(send):
-    """Adds the headers of every answer."""
-    async def decorated(message):
+class Answer:
+    """An answer, with the headers of every answer. Where the request has not been read to its end, what is left of it is thrown
+    away for a while before the connection is closed: a client that still sends would lose the answer otherwise."""
+
+    def __init__(self, send, body: Body):
+        self.send, self.body, self.closes = send, body, False
+
+    async def __call__(self, message):
         if message["type"] == "http.response.start":
-            there = {name.lower() for name, _ in message.get("headers", [])}
-            message["headers"] = [*message.get("headers", []), *((name, value) for name, value in HEADERS.items() if name not in there)]
-        await send(message)
-    return decorated
+            given = list(message.get("headers", []))
+            there = {name.lower() for name, _ in given}
+            self.closes = not self.body.over
+            added = {**HEADERS, b"connection": b"close"} if self.closes else HEADERS
+            message["headers"] = [*given, *((name, value) for name, value in added.items() if name not in there)]
+        elif self.closes and not message.get("more_body", False):
+            await self.send({**message, "more_body": True})
+            await self.body.drain()
+            message = {**message, "body": b""}
+        await self.send(message)

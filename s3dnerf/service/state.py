@@ -18,6 +18,8 @@ from s3dnerf.service.uploads import Decoded, Sandbox
 
 ROUND = 1.0
 """seconds"""
+GALLERIES = 1000
+"""whose previews are kept in order"""
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
@@ -79,6 +81,9 @@ class Service:
         while True:
             self.book.expire()
             self.faces.expire()
+            if len(self.newest) > GALLERIES:
+                self.newest.clear()
+                self.turns = {name: turn for name, turn in self.turns.items() if turn.locked()}
             self.crew.fill()
             await asyncio.sleep(ROUND)
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
+from s3dnerf.media import SAMPLE_RATE
 from s3dnerf.service.crew import speaker
 from s3dnerf.service.messages import Declaration, Failed, Listen, Spoken
 from s3dnerf.service.options import consent, options
@@ -83,6 +84,7 @@ async def _talk(socket: WebSocket, service, id: str, said: asyncio.Queue) -> Non
 
 
 async def _hear(socket: WebSocket, service, id: str) -> None:
+    room = 2 * SAMPLE_RATE * (service.settings.max_seconds + 2)
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -91,6 +93,9 @@ async def _hear(socket: WebSocket, service, id: str) -> None:
         if sound is not None:
             if len(sound) > MESSAGE or len(sound) % 2:
                 raise Refusal(413, "too_large", f"found a message of {len(sound)} bytes; expected an even number of at most {MESSAGE}")
+            room -= len(sound)
+            if room < 0:
+                raise Refusal(413, "too_large", f"found more than {service.settings.max_seconds:g} s of speech; begin another session")
             service.crew.speak(id, sound)
         else:
             service.crew.speak(id, b"", last=True)

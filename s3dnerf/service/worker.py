@@ -23,6 +23,9 @@ def main(pipe, settings: Settings, folder: str, device: str) -> None:
     """The process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    from s3dnerf.allocator import keep_freed_memory
+
+    keep_freed_memory()
     work(pipe, settings, folder, device)
 
 

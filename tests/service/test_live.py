@@ -165,3 +165,20 @@ def test_a_message_that_is_too_long_ends_the_session(running, face):
     _, told = talk(running, {"face": face, "consent": running.consent}, [b"\0" * 32002])
     assert told[-1]["error"]["code"] == "too_large"
     running.until(lambda: not running.service.crew.sessions, 5)
+
+
+def test_a_frame_of_a_stream_does_not_wait_for_the_next(head, identity, babble):
+    from s3dnerf.service.finishing import marking_of
+    from s3dnerf.service.fragments import FragmentWriter
+
+    video = head.speak(identity, babble(1.0), frame="face")
+    frame, came = np.zeros((64, 64, 3), np.uint8), []
+    for hurry in (True, False):
+        writer = FragmentWriter(64, 64, marking_of(video, Declaration("I am the person shown.", "")), hurry)
+        writer.take()
+        for number in (0, 12):
+            writer.frame(frame, number)
+            writer.sound(babble(0.5))
+            came.append(writer.take().count(b"mdat"))
+        writer.close()
+    assert came[0] > 0 and came[1] > 0 and came[2] == 0

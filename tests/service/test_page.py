@@ -1,6 +1,8 @@
 """The page, as a person uses it: a real Chromium, a real web server, the real model with random weights."""
 import io
 import re
+import shutil
+import subprocess
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -12,9 +14,10 @@ from PIL import Image
 ASSETS = files("s3dnerf") / "assets"
 PAGE = files("s3dnerf") / "service" / "page"
 PHOTO = str(ASSETS / "demo_photo.jpg")
-CONTROLS = {"button", "checkbox", "radio", "slider", "spinbutton", "textbox", "combobox", "link", "image", "dialog", "radiogroup",
-            "progressbar", "region", "form", "ColorWell", "Video"}
-RATE = 25
+CONTROLS = {"button", "checkbox", "radio", "slider", "spinbutton", "textbox", "combobox", "link", "image", "dialog",
+            "radiogroup", "progressbar", "region", "form", "ColorWell", "Video"}
+MINE = "return localStorage.getItem('s3dnerf-gallery')"
+PLACE = "const b = document.getElementById(arguments[0]).getBoundingClientRect(); return [b.left, b.top, b.width, b.height]"
 
 
 class Page:
@@ -27,10 +30,9 @@ class Page:
         """The page afresh, with a gallery of its own."""
         self.tools.resize(self.window, width, height, dark)
         self.url = str(running.client.base_url) + "/"
-        self.window.get(self.url)
-        self.script("localStorage.clear(); history.replaceState(null, '', '/')")
-        self.window.get(self.url)
+        self.window.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": self.url, "storageTypes": "local_storage"})
         self.window.get_log("browser")
+        self.window.get(self.url)
         self.until("document.body.dataset.state === 'empty'")
         return self
 
@@ -60,8 +62,9 @@ class Page:
         self.script("arguments[0].click()", button)
 
     def slide(self, name, value):
-        self.script("const s = document.getElementById(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('input', {bubbles: true}))",
-                    name, value)
+        self.script("""const slider = document.getElementById(arguments[0]);
+            slider.value = arguments[1];
+            slider.dispatchEvent(new Event('input', {bubbles: true}))""", name, value)
 
     def offer(self, photo=None, speech=None):
         self.tools.offer(self.window, photo, speech)
@@ -87,9 +90,12 @@ class Page:
 
     def still(self):
         """Waits until nothing moves in."""
-        self.until("document.getAnimations().every((one) => one.playState === 'finished' || one.effect.getTiming().iterations === Infinity)")
+        self.until("""document.getAnimations().every((one) => one.playState === 'finished'
+            || one.effect.getTiming().iterations === Infinity)""")
 
-    def start(self):
+    def start(self, frame="full"):
+        """Agrees, and has the video made."""
+        self.choose("frame", frame)
         self.click("consent")
         self.click("go")
 
@@ -110,11 +116,14 @@ class Page:
     def faint(self):
         """Texts whose contrast with what is behind them is below 4.5 to 1."""
         return self.script("""
-            const point = Object.assign(document.createElement('canvas'), {width: 1, height: 1}).getContext('2d', {willReadFrequently: true});
-            const seen = (layers) => { point.clearRect(0, 0, 1, 1); for (const layer of layers) { point.fillStyle = layer; point.fillRect(0, 0, 1, 1); }
+            const canvas = Object.assign(document.createElement('canvas'), {width: 1, height: 1});
+            const point = canvas.getContext('2d', {willReadFrequently: true});
+            const seen = (layers) => {
+              point.clearRect(0, 0, 1, 1);
+              for (const layer of layers) { point.fillStyle = layer; point.fillRect(0, 0, 1, 1); }
               return Array.from(point.getImageData(0, 0, 1, 1).data).slice(0, 3); };
-            const light = (rgb) => { const [r, g, b] = rgb.map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-              return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+            const linear = (v) => v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+            const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
             const bad = [];
             for (const element of document.querySelectorAll('body *')) {
               const text = [...element.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data.trim()).join('');
@@ -144,7 +153,7 @@ def running(serve, bundle, tmp_path_factory):
 
     people = tmp_path_factory.mktemp("people")
     (people / "eileen.jpg").write_bytes((ASSETS / "demo_photo.jpg").read_bytes())
-    return serve(Settings(bundle, people=str(people), spare=False, max_seconds=30.0)).ready()
+    return serve(Settings(bundle, people=str(people), spare=False, max_seconds=30.0, share=1)).ready()
 
 
 @pytest.fixture(scope="module")
@@ -181,14 +190,43 @@ def test_labels_and_scripts_name_what_is_there():
     assert len(named) > 100 and set(named) <= set(ids), set(named) - set(ids)
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("user, there, told", [(0, True, ["pytest"]), (0, False, ["update", "install", "pytest"]),
+                                               (7, False, [])])
+def test_make_installs_a_browser_only_where_it_is_missing_and_may(tmp_path, user, there, told):
+    scripts = {"apt-get": 'echo "$@" >> $LOG', "python": 'echo "$@" >> $LOG', "id": f"echo {user}"}
+    for name, line in (scripts | (dict.fromkeys(("chromium", "chromedriver"), "exit 0") if there else {})).items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    make, log = shutil.which("make"), tmp_path / "log"
+    log.touch()
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    made = subprocess.run([make, "-o", "setup", "test-browser", f"RUN={tmp_path}", f"PATH={tmp_path}", "PYTHON=python"],
+                          text=True, cwd=Path(__file__).parents[2], capture_output=True,
+                          env={"PATH": str(tmp_path), "LOG": str(log)})
+    lines = log.read_text().splitlines()
+    assert [next(word for word in line.split() if word in ("update", "install", "pytest")) for line in lines] == told
+    assert (made.returncode == 0) == bool(told), made.stderr
+    assert told or "apt-get install chromium" in made.stderr
+
+
+def test_a_new_version_of_the_page_is_seen_at_once(running):
+    for name in ("", "page.js", "page.css"):
+        answer = running.client.get("/" + name)
+        assert answer.status_code == 200 and answer.headers["cache-control"] == "no-cache" and answer.headers["etag"]
+    assert running.client.get("/example/photo.jpg").content == Path(PHOTO).read_bytes()
+    assert {running.client.get(f"/example/{name}").status_code for name in ("speech.mp3", "..%2fASSETS.md", "%2e%2e")} == {404}
+
+
 # with one ----------------------------------------------------------------------------------------------------------------
 
-def test_a_photo_shows_its_face_and_what_to_know_of_it(page, running, photo):
-    told = running.client.post("/v1/faces", files={"photo": ("x", photo)}).json()
-    page.open(running).ready().still()
-    box, image = (page.script("const b = document.getElementById(arguments[0]).getBoundingClientRect(); return [b.left, b.top, b.width, b.height]", name)
-                  for name in ("box", "picture"))
-    face = [told["face"][key] / 512 for key in ("left", "top", "width", "height")]
+def test_a_photo_shows_its_face_and_what_to_know_of_it(page, running, tmp_path):
+    small = tmp_path / "small.png"
+    Image.open(PHOTO).resize((360, 360), Image.Resampling.LANCZOS).save(small)
+    told = running.client.post("/v1/faces", files={"photo": ("x", small.read_bytes())}).json()
+    page.open(running).ready(str(small)).still()
+    box, image = (page.script(PLACE, name) for name in ("box", "picture"))
+    face = [told["face"][key] / 360 for key in ("left", "top", "width", "height")]
     found = [(box[0] - image[0]) / image[2], (box[1] - image[1]) / image[3], box[2] / image[2], box[3] / image[3]]
     assert np.allclose(found, face, atol=0.01)
     assert told["warnings"][0]["message"].lower() in page.text("notes").lower()
@@ -201,9 +239,10 @@ def test_dragging_and_arrow_keys_turn_the_head_and_home_brings_it_back(page, run
 
     ahead = page.open(running).ready().settled()
     view = page.find("view")
-    ActionChains(page.window).click_and_hold(view).move_by_offset(view.size["width"] // 4, view.size["height"] // 16).release().perform()
+    way = view.size["width"] // 4, view.size["height"] // 4
+    ActionChains(page.window).click_and_hold(view).move_by_offset(*way).release().perform()
     turned = page.settled()
-    assert page.text("angle") == "20° right, 5° down" and page.find("turn").get_attribute("value") == "20"
+    assert page.text("angle") == "20° right, 20° down" and page.find("turn").get_attribute("value") == "20"
     assert not page.shown("box")
 
     def rendered(camera):
@@ -211,10 +250,10 @@ def test_dragging_and_arrow_keys_turn_the_head_and_home_brings_it_back(page, run
         return np.asarray(Image.open(io.BytesIO(answer.content)).resize((64, 64), Image.Resampling.BOX)).astype(float)
 
     # the head follows the hand: to the right and down is seen from the left and above
-    wanted, other = rendered("-20,5"), rendered("20,-5")
-    assert np.abs(turned - wanted).mean() < 0.5 * np.abs(turned - other).mean() and np.abs(turned - ahead).max() > 20
+    off = {camera: np.abs(turned - rendered(camera)).mean() for camera in ("-20,20", "20,20", "-20,-20", "20,-20")}
+    assert off.pop("-20,20") < 0.5 * min(off.values()) and np.abs(turned - ahead).max() > 20
     view.send_keys(Keys.ARROW_LEFT, Keys.ARROW_UP)
-    assert view.get_attribute("aria-valuenow") == "17" and view.get_attribute("aria-valuetext") == "17° right, 2° down"
+    assert view.get_attribute("aria-valuenow") == "17" and view.get_attribute("aria-valuetext") == "17° right, 17° down"
     assert not np.array_equal(page.settled(), turned)
     view.send_keys(Keys.HOME)
     assert np.array_equal(page.settled(), ahead) and page.shown("box")
@@ -233,7 +272,7 @@ def test_a_head_that_is_seen_from_the_left_and_above_looks_right_and_down():
         around = CameraPath.fixed(camera).around(frontal_camera(256).map(lambda x: x[None]))
         return project(nose, around)[0][0, 0]
 
-    assert (seen((-20, 5)) - seen((0, 0)) > 2).all()  # pixels, x to the right and y down
+    assert (seen((-20, 20)) - seen((0, 0)) > 2).all()  # pixels, x to the right and y down
 
 
 def test_options_change_the_live_view(page, running):
@@ -260,7 +299,7 @@ def test_options_change_the_live_view(page, running):
 
 
 def test_a_video_is_made_played_compared_downloaded_and_deleted(page, running, voices):
-    from s3dnerf.media import video_info
+    from s3dnerf.media import FPS, video_info
 
     page.open(running).ready(speech=voices / "short.wav")
     page.until("document.getElementById('clock').textContent === '0:01'")
@@ -268,8 +307,8 @@ def test_a_video_is_made_played_compared_downloaded_and_deleted(page, running, v
     page.settled()
     page.start()
     page.state("done")
-    (job,) = running.client.get("/v1/videos", headers={"X-Gallery": page.script("return localStorage.getItem('s3dnerf-gallery')")}).json()["videos"]
-    assert page.text("facts").split("\n") == ["Size", "512 × 512", "Frames", "25", "Length", "1.0 s"]
+    (job,) = running.client.get("/v1/videos", headers={"X-Gallery": page.script(MINE)}).json()["videos"]
+    assert page.text("facts").split("\n")[:7] == ["Size", "512 × 512", "Frames", "25", "Length", "1.0 s", "Kept here until"]
     page.click("listen")
     page.until("document.getElementById('video').currentTime > 0.2")
     page.until("document.querySelector('#heard rect').getAttribute('width') !== '0%'")
@@ -281,7 +320,8 @@ def test_a_video_is_made_played_compared_downloaded_and_deleted(page, running, v
     page.click("download")
     running.until(lambda: list(page.folder.glob("*.mp4")))
     (file,) = page.folder.glob("*.mp4")
-    assert round(video_info(str(file)).seconds * RATE) == 25 and file.read_bytes() == running.client.get(job["video_url"]).content
+    assert round(video_info(str(file)).seconds * FPS) == 25
+    assert file.read_bytes() == running.client.get(job["video_url"]).content
     file.unlink()
     assert len(page.window.find_elements("css selector", "#cards li")) == 1
     page.window.get(page.url + "#" + job["id"])
@@ -307,25 +347,37 @@ def test_frames_appear_while_they_are_rendered_and_cancel_ends_it(page, running,
     numbers = [int(re.fullmatch(r".*/preview\.jpg\?frame=(\d+)", source)[1]) for source in (first, later)]
     assert 0 < numbers[0] < numbers[1] and page.pixels("picture").std() > 20
     page.until("/^\\d+ of 725$/.test(document.getElementById('frames').textContent)")
-    page.until("/ a second$/.test(document.getElementById('speed').textContent) && / s$/.test(document.getElementById('left').textContent)")
+    page.until("/ a second$/.test(document.getElementById('speed').textContent)")
+    page.until("/ s$/.test(document.getElementById('left').textContent)")
     assert 0 < page.script("return document.getElementById('bar').value") < 1 and page.window.title.endswith("% – s3dnerf")
     page.click("watch")
     page.until("document.getElementById('video').currentTime > 0.1")
     page.click("cancel")
     page.state("failed")
     assert page.text("failed-title") == "Cancelled" and not page.find("reason").get_attribute("class")
-    gallery = {"X-Gallery": page.script("return localStorage.getItem('s3dnerf-gallery')")}
+    gallery = {"X-Gallery": page.script(MINE)}
     assert [job["state"] for job in running.client.get("/v1/videos", headers=gallery).json()["videos"]] == ["cancelled"]
     page.click("back")
     assert page.shown("view") and page.find("consent").is_selected()
 
 
+def test_who_has_to_wait_is_told_so(page, running, voices, photo):
+    page.open(running).ready(speech=voices / "short.wav")
+    first = running.make(photo, (voices / "long.wav").read_bytes(), frame="face").json()
+    page.start("face")
+    page.state("running")
+    page.until("document.getElementById('running-title').textContent === 'Next in the queue'")
+    assert page.text("live") == "Next in the queue" and page.window.title.startswith("Waiting")
+    running.client.post(f"{first['url']}/cancel")
+    page.state("done")
+
+
 def test_what_cannot_be_used_is_told_and_all_else_is_kept(page, running, voices):
     page.open(running).ready(speech=voices / "none.wav")
-    page.start()
+    page.start("face")
     page.state("failed")
-    wanted = running.make((ASSETS / "demo_photo.jpg").read_bytes(), (voices / "none.wav").read_bytes()).json()["error"]["message"]
-    assert page.text("reason").lower() == wanted.lower()
+    told = running.make((ASSETS / "demo_photo.jpg").read_bytes(), (voices / "none.wav").read_bytes()).json()["error"]
+    assert page.text("reason").lower() == told["message"].lower()
     page.click("back")
     page.offer(speech=voices / "short.wav")
     page.click("go")
@@ -341,7 +393,7 @@ def test_what_is_missing_is_told_where_it_is_given(page, running, voices):
             page.ready()
         elif name == "voice-file":
             page.offer(speech=voices / "short.wav")
-    assert running.client.get("/v1/videos", headers={"X-Gallery": page.script("return localStorage.getItem('s3dnerf-gallery')")}).json() == {"videos": []}
+    assert running.client.get("/v1/videos", headers={"X-Gallery": page.script(MINE)}).json() == {"videos": []}
 
 
 def test_the_microphone_and_the_camera(page, running):
@@ -350,15 +402,16 @@ def test_the_microphone_and_the_camera(page, running):
     page.until("document.getElementById('mirror').videoWidth > 0")
     page.click("shoot")  # the browser's test picture
     page.until("document.querySelector('#notes .problem') !== null")
-    assert "no face" in page.text("notes").lower() and page.shown("empty")
+    assert "no face" in page.text("notes").lower() and page.text("lead") == "Try another photo"
     page.ready()
     page.click("record")
-    page.until("document.getElementById('clock').textContent === '0:01'")
+    page.until("document.getElementById('clock').textContent >= '0:01'")
     page.click("record")
-    page.until("!document.getElementById('listen').hidden && document.querySelectorAll('#wave .under')[0].getAttribute('d').length > 100")
+    page.until("!document.getElementById('listen').hidden")
+    page.until("document.querySelector('#wave .under').getAttribute('d').length > 100")
     heights = set(re.findall(r"v([\d.]+)", page.script("return document.querySelector('#wave .under').getAttribute('d')")))
     assert len(heights) > 5
-    page.start()
+    page.start("face")
     page.state("done")
     assert page.script("return document.getElementById('video').duration || 1") > 0.9
 
@@ -372,7 +425,8 @@ def test_files_are_dropped_and_the_example_is_at_hand(page, running):
     page.tools.ready(page.window)
     page.until("document.getElementById('clock').textContent === '0:07'")
     page.open(running)
-    page.script("""fetch('/example/photo.jpg').then((answer) => answer.blob()).then((blob) => { const files = new DataTransfer();
+    page.script("""fetch('/example/photo.jpg').then((answer) => answer.blob()).then((blob) => {
+        const files = new DataTransfer();
         files.items.add(new File([blob], 'me.jpg', {type: 'image/jpeg'}));
         window.dispatchEvent(new DragEvent('drop', {dataTransfer: files, cancelable: true, bubbles: true})) })""")
     page.tools.ready(page.window)
@@ -384,7 +438,7 @@ def test_a_stored_person_needs_no_photo(page, running, voices):
     page.find("person").send_keys("eileen")
     page.tools.ready(page.window)
     page.offer(speech=voices / "short.wav")
-    page.start()
+    page.start("face")
     page.state("done")
     assert not page.shown("compare")
 
@@ -394,14 +448,16 @@ def test_every_control_has_a_name_and_every_text_contrast(page, running, voices)
         page.open(running, dark=dark)
         assert page.nameless() == [] and page.faint() == []
         page.ready(speech=voices / "short.wav")
-        page.script("document.querySelector('details').open = true; for (const field of document.querySelectorAll('.field')) field.hidden = false")
+        page.script("""document.querySelector('details').open = true;
+            for (const field of document.querySelectorAll('.field')) field.hidden = false""")
         assert page.nameless() == [] and page.faint() == []
     page.start()
     page.state("done")
     page.click("compare")
     assert page.nameless() == [] and page.faint() == []
     # and the checks would tell
-    page.script("""document.getElementById('listen').removeAttribute('aria-label'); document.getElementById('done-title').style.color = '#777';
+    page.script("""document.getElementById('listen').removeAttribute('aria-label');
+        document.getElementById('done-title').style.color = '#777';
         document.getElementById('panel').style.background = '#333'""")
     assert page.nameless() == ["button"] and any(text.startswith("Your video is ready") for text in page.faint())
 
@@ -417,13 +473,14 @@ def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(page, ru
         ActionChains(page.window).send_keys(Keys.TAB).perform()
         name, seen = page.script("""const at = document.activeElement;
             const marks = [at, at.nextElementSibling, ...(at.labels ?? [])].filter(Boolean).map((e) => getComputedStyle(e));
-            return [at.id || at.name || at.tagName, marks.some((s) => s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2)]""")
+            const marked = marks.some((style) => style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2);
+            return [at.id || at.name || at.tagName, marked]""")
         if name == "BODY" or name in visited:
             break
         assert seen, f"nothing shows that {name} has the focus"
         visited.append(name)
-    order = ["view", "peek", "change-photo", "voice-file", "record", "turn", "tilt", "zoom", "pose", "eyes", "gain", "frame", "background",
-             "SUMMARY", "consent", "statement", "go"]
+    order = ["view", "peek", "change-photo", "voice-file", "record", "turn", "tilt", "zoom", "pose", "eyes", "gain", "frame",
+             "background", "SUMMARY", "consent", "statement", "go"]
     assert [name for name in visited if name in order] == order
 
 
@@ -433,8 +490,9 @@ def test_a_phone_shows_everything_without_scrolling_sideways(page, running, stat
     if state == "ready":
         page.ready()
     assert page.script("return document.documentElement.scrollWidth") <= 390
-    small = page.script("""return [...document.querySelectorAll('button, .button, input, select, summary')].filter((e) => e.checkVisibility()
-        && !e.classList.contains('hidden')).map((e) => [e.id || e.textContent, e.getBoundingClientRect()])
+    small = page.script("""return [...document.querySelectorAll('button, .button, input, select, summary')]
+        .filter((e) => e.checkVisibility() && !e.classList.contains('hidden'))
+        .map((e) => [e.id || e.textContent, e.getBoundingClientRect()])
         .filter(([, r]) => r.width < 20 || r.height < 20 || r.right > 390).map(([name]) => name)""")
     assert small == []
 
@@ -444,7 +502,8 @@ def test_who_wants_less_motion_gets_none(page, running):
     page.script("document.getElementById('frame').style.setProperty('--lean-y', '12deg')")
     lean = "return getComputedStyle(document.getElementById('picture')).transform"
     assert page.script(lean) != "none"
-    page.window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]})
+    less = {"name": "prefers-reduced-motion", "value": "reduce"}
+    page.window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [less]})
     assert page.script(lean) == "none"
 
 
@@ -469,15 +528,20 @@ def test_a_server_that_is_full_or_gone_is_told(page, running, voices, monkeypatc
     from s3dnerf.service.settings import Refusal
 
     page.open(running).ready(speech=voices / "short.wav")
-    monkeypatch.setattr(running.service.book, "reserve", lambda: (_ for _ in ()).throw(Refusal(429, "busy", "16 videos wait already", 30)))
-    page.start()
+
+    def full():
+        raise Refusal(429, "busy", "16 videos wait already", 30)
+
+    monkeypatch.setattr(running.service.book, "reserve", full)
+    page.start("face")
     page.state("failed")
     assert page.text("failed-title") == "The queue is full" and "30 s" in page.text("reason")
     monkeypatch.undo()
     page.window.execute_cdp_cmd("Network.enable", {})
-    page.window.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1})
+    line = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.window.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, **line})
     page.click("retry")
     page.until("document.getElementById('reason').textContent.includes('cannot be reached')")
-    page.window.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1})
+    page.window.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **line})
     page.click("retry")
     page.state("done")

@@ -9,8 +9,8 @@ from PIL import Image
 
 from s3dnerf.inference import TalkingHead
 from s3dnerf.service.identities import Identities
-from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Look, Options, Preview, Render, Seen, Speaker,
-                                      Staged, Touching)
+from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Listen, Look, Options, Preview, Render, Seen,
+                                      Speaker, Staged, Touching)
 from s3dnerf.service.renderer import Renderer, joined, together
 from s3dnerf.service.settings import Settings
 
@@ -101,6 +101,17 @@ def test_a_job_that_goes_wrong_goes_alone(renderer, pixels, babble, monkeypatch,
     assert {path.name for path in tmp_path.iterdir()} == {"good.mp4", "fine.mp4"}
 
 
+def test_videos_hold_a_session_up_by_no_more_than_a_frame(renderer, pixels, babble):
+    options = Options(frame="face")
+    speaker = Speaker(pixels, hashlib.sha256(pixels.tobytes()).hexdigest())
+    list(renderer.take(Listen("live", speaker, options, Declaration("I am the person shown.", ""), "jpeg")))
+    list(renderer.take(task("a", pixels, babble(0.4))))
+    done = [message.done for _ in range(3) for message in renderer.step() if isinstance(message, Advanced)]
+    list(renderer.take(Cancel("live")))
+    done += [message.done for message in renderer.step() if isinstance(message, Advanced)]
+    assert done == [1, 2, 3, 10]
+
+
 def test_a_cancelled_job_leaves_no_file(renderer, pixels, babble, tmp_path):
     list(renderer.take(task("a", pixels, babble(2))))
     for _ in range(5):  # the encoder keeps what it is given first
@@ -158,16 +169,20 @@ def test_photos_are_forgotten_and_kept_on_disk_where_that_is_asked_for(head, pix
     assert list(identities.kept) == ["c" * 64, "d" * 64]
 
 
-@pytest.mark.parametrize("sigma, blurred", [(0, False), (4, True)])
-def test_a_blurred_or_turned_or_small_photo_is_told(head, pixels, sigma, blurred):
+def test_what_is_seen_of_a_photo_is_where_it_is_and_what_is_wrong_with_it(head, pixels):
     import cv2
 
     from s3dnerf.service.faces import seen
 
-    photo = cv2.GaussianBlur(pixels, (0, 0), sigma) if sigma else pixels
-    large = cv2.resize(photo, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    codes = {warning["code"] for warning in seen(head.identify(large))["warnings"]}
-    assert codes == ({"blurred"} if blurred else set())
-    both = np.concatenate([large, large], 1)
-    told = seen(head.identify(both))
-    assert told["faces"] == 2 and "several" in {warning["code"] for warning in told["warnings"]}
+    def codes(photo):
+        told = seen(head.identify(np.ascontiguousarray(photo)))
+        return told, {warning["code"] for warning in told["warnings"]}
+
+    plain, none = codes(pixels)
+    assert none == set() and plain["faces"] == 1
+    moved = codes(np.pad(pixels, ((0, 0), (100, 0), (0, 0)), mode="edge"))[0]
+    assert abs(moved["face"]["left"] - plain["face"]["left"] - 100) < 4 and moved["width"] == plain["width"] + 100
+    assert "blurred" in codes(cv2.GaussianBlur(pixels, (0, 0), 4))[1]
+    assert "small" in codes(cv2.resize(pixels, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA))[1]
+    both, told = codes(np.concatenate([pixels, pixels], 1))
+    assert both["faces"] == 2 and "several" in told

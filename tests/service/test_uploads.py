@@ -198,6 +198,15 @@ def test_a_body_without_a_length_is_counted(running):
     untouched(running)
 
 
+def test_an_answer_reaches_a_client_that_still_sends(running, photo, speech, monkeypatch):
+    """Refused before its body is read, it still gets the answer and not a broken connection."""
+    monkeypatch.setattr(type(running.service.book), "queue", property(lambda book: [None] * 99))
+    answer = running.make(photo + b"\0" * 1_000_000, speech)
+    assert answer.status_code == 429 and answer.headers["connection"] == "close" and answer.headers["retry-after"]
+    monkeypatch.undo()
+    untouched(running)
+
+
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(running):
     with socket.create_connection(("127.0.0.1", running.port)) as link:
         link.sendall(HEAD + b"Content-Length: 100000\r\n\r\n--x\r\n")

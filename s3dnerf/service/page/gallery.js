@@ -1,6 +1,6 @@
 // What was made by this browser, newest first.
 import { call, json } from "./api.js";
-import { $, make, say, show } from "./dom.js";
+import { $, make, say, show, time } from "./dom.js";
 import { length } from "./job.js";
 
 const WORDS = { queued: "waiting", running: "being made", failed: "failed", cancelled: "cancelled" };
@@ -26,7 +26,7 @@ export async function refresh() {
 }
 
 function card(job) {
-  const made = new Date(1000 * job.created).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const made = time(job.created);
   const words = job.state === "done" ? length(job) : WORDS[job.state];
   const still = make("span", { className: "still" });
   if (job.frames_done) still.append(make("img", { alt: "", loading: "lazy", src: `${job.preview_url}?frame=${job.frames_done}` }));

@@ -1,9 +1,10 @@
 // A video while it is made and once it is there.
-import { call, json } from "./api.js";
-import { $, clock, duration, enter, make, picture, say, show } from "./dom.js";
+import { json } from "./api.js";
+import { $, clock, duration, enter, make, picture, say, show, time } from "./dom.js";
 import { reach } from "./voice.js";
 
 const STAGES = { reading: "Reading the voice", identity: "Getting to know the face", rendering: "Rendering", finishing: "Finishing" };
+const FPS = 25; // of every video
 const ENDED = ["done", "failed", "cancelled"];
 const video = $("video");
 let job = null, source = null; // the one that is shown, and its events
@@ -62,7 +63,7 @@ function update(next) {
   if (before !== job.state) changed();
   if (job.state === "done") return before === "done" ? undefined : done();
   if (job.state === "failed") return fail("That did not work", job.error?.message ?? "No reason was given.");
-  if (job.state === "cancelled") return fail("Cancelled", "Nothing was kept of this video. Your photo, voice and options are still here.", true);
+  if (job.state === "cancelled") return fail("Cancelled", "Nothing was kept of this video. What you chose for it is still here.", true);
   progress();
 }
 
@@ -145,7 +146,8 @@ function done() {
   compare(false);
   show($("compare"), origin !== null);
   const rows = [["Size", `${job.width} × ${job.height}`], ["Frames", job.frames_total],
-    ["Length", `${(job.frames_total / 25).toFixed(1)} s`]];
+    ["Length", `${(job.frames_total / FPS).toFixed(1)} s`]];
+  if (job.expires) rows.push(["Kept here until", time(job.expires)]);
   $("facts").replaceChildren(...rows.map(([name, value]) => make("div", {}, make("dt", { textContent: name }),
     make("dd", { textContent: value }))));
   $("remarks").replaceChildren(...job.remarks.map((text) => make("li", { textContent: text })));
@@ -208,4 +210,4 @@ $("wave").addEventListener("click", (event) => {
 // What the button beside the wave plays: the video, once it is there.
 export const playable = () => (job?.state === "done" ? video : null);
 
-export const length = (of) => (of.frames_total ? clock(of.frames_total / 25) : "");
+export const length = (of) => (of.frames_total ? clock(of.frames_total / FPS) : "");

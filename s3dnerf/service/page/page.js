@@ -12,12 +12,15 @@ let who = null; // { fields(), whole, renew() } of the view, with the photo and 
 let spoken = null; // { blob, name } of the voice
 let limits = {};
 let recording = null;
+let offered = 0; // photos so far: what is found out of one is no longer asked for once there is another
 
 // the photo -------------------------------------------------------------------------------------------------------------
 
 async function takePhoto(file) {
   if (tooLarge(file)) return;
-  const photo = await photos.prepared(file);
+  show($("missing"), false);
+  const number = ++offered, photo = await photos.prepared(file);
+  if (number !== offered) return;
   who = null;
   view.look(null);
   job.leave();
@@ -29,20 +32,19 @@ async function takePhoto(file) {
     keep(photo.url);
     picture(photo.url, "Your photo");
     job.shape(photo.width, photo.height);
-  }
+  } else show($("picture"), false);
   $("busy").textContent = "Looking for the face…";
   show($("busy"));
-  try {
-    const face = await findFace(photo);
-    who = { photo, face, whole: true, fields: () => ({ face: who.face.id }), renew: async () => { who.face = await findFace(photo); } };
-    found(face);
-  } catch (error) {
+  const [face, error] = await findFace(photo).then((value) => [value, null], (reason) => [null, reason]);
+  if (number !== offered) return;
+  show($("busy"), false);
+  if (error) {
     notes([error.message], true);
-    say(error.message);
-    emptied();
-  } finally {
-    show($("busy"), false);
+    return emptied(true);
   }
+  const one = { photo, face, whole: true, fields: () => ({ face: one.face.id }), renew: async () => { one.face = await findFace(photo); } };
+  who = one;
+  found(face);
 }
 
 const findFace = (photo) => json("v1/faces", { fields: { photo: photo.blob, keep: "true" } });
@@ -60,12 +62,12 @@ function found(face) {
   view.look(who);
 }
 
-// A photo that cannot be used is shown, with the reason, and another can be chosen at once.
-function emptied() {
+// Waits for a photo; one that could not be used stays, so that it is seen what the reason is about.
+function emptied(refused = false) {
   who = null;
   enter("empty");
   show($("empty"));
-  $("photo-label").textContent = "Choose another";
+  $("lead").textContent = refused ? "Try another photo" : "Start with a photo";
 }
 
 function notes(texts, bad = false) {
@@ -113,7 +115,8 @@ $("frame").addEventListener("rendered", () => {
   const image = $("picture");
   peek(false);
   job.shape(image.naturalWidth, image.naturalHeight);
-  const same = options.framed(who.whole) === "full" && ["turn", "tilt"].every((id) => options.number(id) === 0) && options.number("zoom") === 1;
+  const ahead = ["turn", "tilt"].every((id) => options.number(id) === 0) && options.number("zoom") === 1;
+  const same = ahead && options.framed(who.whole) === "full";
   show($("box"), same && Boolean(who.face));
 });
 
@@ -121,6 +124,7 @@ $("person").onchange = (event) => {
   const chosen = event.target.selectedOptions[0];
   if (!chosen.value) return emptied();
   const whole = chosen.dataset.kind === "photo";
+  offered++;
   who = { whole, fields: () => ({ person: chosen.value }) };
   job.leave();
   notes([]);
@@ -134,6 +138,7 @@ $("person").onchange = (event) => {
 
 async function takeVoice(blob, name) {
   if (tooLarge(blob)) return;
+  show($("missing"), false);
   spoken = { blob, name };
   $("voice").src = URL.createObjectURL(blob);
   show($("listen"));
@@ -167,7 +172,8 @@ $("record").onclick = async () => {
   try {
     recording = await voice.recorder((seconds) => { $("clock").textContent = clock(seconds); });
   } catch {
-    return notes(["The microphone could not be used; allow it in the browser (it needs HTTPS or this machine), or choose a recording."], true);
+    return notes(["The microphone could not be used; allow it in the browser, which wants HTTPS or this machine, or choose a recording."],
+      true);
   }
   show($("wave-text"), false);
   $("record").classList.add("live");
@@ -228,6 +234,7 @@ async function start() {
   const lack = lacking();
   show($("missing"), lack !== null);
   if (lack) {
+    lack[1].closest("section, .consent").before($("missing")); // beside what it is about
     $("missing").textContent = lack[0];
     return lack[1].focus();
   }
@@ -325,7 +332,8 @@ async function begin() {
   await gallery.refresh();
   const id = location.hash.slice(1);
   if (/^[\w-]{16,64}$/.test(id)) {
-    json(`v1/videos/${id}`).then((made) => { show($("empty"), false); job.follow(made); }, () => history.replaceState(null, "", location.pathname));
+    json(`v1/videos/${id}`).then((made) => { show($("empty"), false); job.follow(made); },
+      () => history.replaceState(null, "", location.pathname)); // it has expired
   }
 }
 begin();
