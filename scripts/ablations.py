@@ -7,7 +7,7 @@ Every variant is configs/one_shot.yaml, a preset, configs/ablations/full.yaml an
 speech encoder, which stays as it is; each then teaches its deformation field on landmarks (configs/motion.yaml) and renders
 (configs/one_shot.yaml), with the same seed and batches. What has been trained or measured with the same settings is not done
 again; training that was stopped goes on. The table is in OUTPUT/ablations.md and .csv, every clip's figures in
-OUTPUT/VARIANT/figures.json.
+OUTPUT/VARIANT/figures.json, videos of the first clips beside it; `s3dnerf compare OUTPUT/full OUTPUT/VARIANT` shows them together.
 """
 import argparse
 import csv
@@ -31,6 +31,7 @@ from s3dnerf.geometry import project
 from s3dnerf.metrics import sharpness, ssim_gaussian, sync_margin
 from s3dnerf.models.hub import load_lip_sync, load_model
 from s3dnerf.networks.lip_sync import crop_lips
+from s3dnerf.systems.tracking import pixels, read_spoken, write_regions, write_video
 from s3dnerf.types import Motion
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -38,6 +39,8 @@ VARIANTS = ("full", "no_deformation", "naive_deformation", "concatenation", "no_
             "deformation_only", "single_scale", "no_importance", "no_super_resolution", "landmarks")
 EMPTY = 0.05
 """mean opacity below which training has lost the head, and the figures are the still photo's"""
+REGIONS = 128
+"""side of the pictures of where speech reaches, pixels"""
 WINDOW = 56 / 128
 """side of a rendered window that holds the lips, in sides of the frame"""
 FIGURES = {"ssim": "SSIM", "lpips": "LPIPS", "f_lmd": "F-LMD", "m_lmd": "M-LMD", "mouth_corr": "mouth corr.",
@@ -140,9 +143,22 @@ def frame_figures(frames, clip, truth, judge, lpips):
     return figures | mouth_figures(points, truth) | {"faces": seen.float().mean().item()}
 
 
+def film(frames, clip, sounds, folder, name="speech"):
+    """Writes frames [T, 3, H, W] of a clip, if it is one of those whose sound is given, as `LogRenderings` does; the beginning of its
+    files' names, None for other clips."""
+    key = clip.keys[0]
+    if key not in sounds:
+        return None
+    stem = folder / "renderings" / f"{key}-step000000"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    write_video(pixels(frames), sounds[key], Path(f"{stem}-{name}.mp4"))
+    return stem
+
+
 @torch.inference_mode()
-def measure(model, clips, truths, judge, lpips):
-    """Figures of every clip: driven by its speech (with its own blinks), and, `lips_`, by its tracked lips."""
+def measure(model, clips, truths, judge, lpips, sounds, folder):
+    """Figures of every clip: driven by its speech (with its own blinks), and, `lips_`, by its tracked lips. Of the clips that
+    `sounds` [T * 640] has there are videos, and pictures of where speech reaches."""
     rows = []
     for clip, truth in zip(clips, truths):
         appearance = model.encode(clip.portrait)
@@ -151,6 +167,8 @@ def measure(model, clips, truths, judge, lpips):
         by_speech = Motion(torch.cat([by_speech.code[..., :-1], code[..., -1:]], -1), by_speech.tokens)
         picture = lambda rendering: rendering.image[0].clamp(0, 1)
         rendering = model.render(appearance, by_speech, clip.cameras)
+        if stem := film(picture(rendering), clip, sounds, folder):
+            write_regions(rendering, stem, REGIONS)
         figures = frame_figures(picture(rendering), clip, truth, judge, lpips)
         by_lips = picture(model.render(appearance, model.drive_face(code), clip.cameras))
         by_lips = mouth_figures(landmarks(by_lips)[0], truth)
@@ -160,7 +178,7 @@ def measure(model, clips, truths, judge, lpips):
 
 def references(clips, truths, judge, lpips):
     """Figures of the recordings, and of photos that do not move."""
-    recording = [frame_figures(clip.frames[0], clip, truth, judge, lpips) for clip, truth in zip(clips, truths)]
+    recording = [{"clip": clip.keys[0]} | frame_figures(clip.frames[0], clip, truth, judge, lpips) for clip, truth in zip(clips, truths)]
     still = [frame_figures(clip.portrait.image.expand_as(clip.frames[0]), clip, truth, judge, lpips)
              for clip, truth in zip(clips, truths)]
     return {"recording": recording, "still photo": still}
@@ -220,10 +238,16 @@ def kept(path, key, compute):
         if content["key"] == key:
             return content["clips"]
     rows = compute()
+    keep(path, key, rows)
+    return rows
+
+
+def keep(path, key, rows):
+    """Writes rows under a key; the file appears whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps({"key": key, "clips": rows}, indent=1))
     part.replace(path)
-    return rows
 
 
 def judge_name(judge, options):
@@ -242,17 +266,22 @@ def run(options):
     data = ClipDataModule(val=str(options.val), frames=options.frames, val_frames=0, val_clips=None, size=size)
     judge, lpips = load_lip_sync(options.judge) if options.judge else None, perceptual_network()
     judged_by = judge_name(judge, options)
-    key = {"frames": options.frames, "every": options.every, "judge": options.judge, "lpips": lpips is not None}
+    key = {"frames": options.frames, "every": options.every, "judge": options.judge, "lpips": lpips is not None,
+           "videos": options.videos}
     clips = list(islice(data.val_dataloader(), 0, None, options.every))
+    sounds = {clip.keys[0]: read_spoken(data, clip.keys[0], options.frames).sound for clip in clips[:options.videos]}
+    for clip in clips:
+        film(clip.frames[0], clip, sounds, options.output / "recording", "recording")
     with torch.inference_mode():
         truths = [landmarks(clip.frames[0])[0] for clip in clips]
         results = references(clips, truths, judge, lpips)
+    keep(options.output / "recording" / "figures.json", key, results["recording"])
     for variant in options.variants:
         motion = train("motion", variant, options, {"speech": options.speech})
         checkpoint = train("one_shot", variant, options, {"": str(motion)})
         trained = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
         results[variant] = kept(options.output / variant / "figures.json", key | {"trained": trained},
-                                lambda: measure(load_model(checkpoint), clips, truths, judge, lpips))
+                                lambda: measure(load_model(checkpoint), clips, truths, judge, lpips, sounds, options.output / variant))
         write_table(results, options.output, judged_by, describe(options, clips))
 
 
@@ -283,6 +312,7 @@ def parse(args=None):
     parser.add_argument("--judge", help="bundle or checkpoint of the lip discriminator that judges; none leaves sync out")
     parser.add_argument("--every", type=int, default=1, help="measure every n-th validation clip")
     parser.add_argument("--frames", type=int, default=40, help="measure so many frames of a clip at most")
+    parser.add_argument("--videos", type=int, default=2, help="write videos of so many clips, with sound")
     return parser.parse_args(args)
 
 

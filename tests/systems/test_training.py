@@ -2,18 +2,26 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import webdataset as wds
 import yaml
 
 from s3dnerf.cli import main
+from s3dnerf.comparison.comparison import read_one
+from s3dnerf.comparison.run import commit_of, flattened
+from s3dnerf.data.shards import decode_sample
+from s3dnerf.media import read_frames, read_image, read_sound, video_info
 from s3dnerf.models.hub import load_model
+from s3dnerf.systems import tracking
+from s3dnerf.systems.tracking import commit
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem != "stages")
 OVERLAYS = sorted(path.stem for path in (ROOT / "configs" / "overlays").glob("*.yaml"))
 SMALL = ["--model.init_args.model.init_args.image_size", "64",
-         "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]"]
+         "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]", "--data.init_args.size", "64"]
 
 
 def fit(experiment, shards, folder, *options, overlays=("tiny", "smoke"), small=True):
@@ -94,19 +102,45 @@ def test_speech_driven_steps_without_anything_to_learn_are_refused(shards, tmp_p
     assert "face_share" in capsys.readouterr().err
 
 
-def test_renderings_are_kept_beside_the_log(shards, tmp_path):
+def test_renderings_are_kept_beside_the_log_with_the_sound_of_their_clip(shards, tmp_path):
+    """The videos are of every frame from the first, the recording on top, and sound as the shard does; the second row has a video of
+    its own."""
     folder = fit("one_shot", shards, tmp_path)
-    assert list(folder.rglob("renderings/*.png")) and list(folder.rglob("renderings/*.mp4"))
+    endings = (".mp4", "-speech.mp4", "-recording.mp4", ".png", "-regions.png")
+    [video], [speech], [recording], [_], [regions] = (list(folder.rglob(f"renderings/*-step000004{ending}")) for ending in endings)
+    key = video.stem.removesuffix("-step000004")
+    sample = next(sample for sample in wds.WebDataset(sorted(map(str, shards.glob("*.tar"))), shardshuffle=False)
+                  if sample["__key__"] == key)
+    frames, told = np.stack(list(read_frames(video))), decode_sample(sample)
+    assert frames.shape == (30, 5 * 128, 128, 3) and video_info(video).fps == 25
+    top = torch.nn.functional.interpolate(torch.from_numpy(told.frames).permute(0, 3, 1, 2).float(), size=128)
+    assert np.abs(frames[:, :128] - top.permute(0, 2, 3, 1).numpy()).mean() < 6
+    assert np.abs(frames[:, 128:256].astype(float) - np.stack(list(read_frames(speech)))).mean() < 4
+    assert np.abs(frames[:, :128].astype(float) - np.stack(list(read_frames(recording)))).mean() < 4
+    for path in (video, speech, recording):
+        assert np.corrcoef(read_sound(path)[:len(told.speech)], told.speech)[0, 1] > 0.9
+    assert read_image(regions).shape == (128, 128, 3)
 
 
 def test_wandb_run_is_written_offline_and_read_back(shards, tmp_path, monkeypatch):
+    """All of the configuration, the commit, losses, figures with their intervals, clips, videos with sound and maps; what is read out
+    of wandb's file is what is read out of the folder beside it."""
     monkeypatch.chdir(tmp_path)
-    fit("one_shot", shards, tmp_path, overlays=("tiny", "smoke", "wandb"))
-    runs = list(tmp_path.rglob("*.wandb"))
-    assert len(runs) == 1
-    names = {name for record in wandb_records(runs[0]) for item in record.history.item for name in (item.key, *item.nested_key)}
-    assert {"train/total", "val/face_psnr", "rendering/clip0", "video/clip0"} <= names
-    assert any(record.HasField("config") for record in wandb_records(runs[0]))
+    fit("one_shot", shards, tmp_path, "--data.init_args.val_clips", "3", overlays=("tiny", "smoke", "wandb"))
+    [path], [version] = tmp_path.rglob("*.wandb"), tmp_path.rglob("version_0")
+    names = {name for record in wandb_records(path) for item in record.history.item for name in (item.key, *item.nested_key)}
+    assert {"train/total", "val/face_psnr", "interval/face_psnr_low", "interval/face_psnr_high", "val/clips"} <= names
+    written, read = read_one(str(version), tmp_path), read_one(str(path.parent), tmp_path)
+    assert read.kind == "wandb" and written.kind == "training"
+    assert read.config == flattened(yaml.safe_load((version / "config.yaml").read_text())) and len(read.config) > 150
+    assert read.commit == written.commit == commit_of(commit(Path(tracking.__file__)))
+    assert set(read.curves) == set(written.curves) and read.steps == 4
+    assert all(dict(read.curves[name]) == pytest.approx(dict(points), rel=1e-5) for name, points in written.curves.items())
+    assert len(read.clips) == 3 and read.clips == written.clips and read.mean("face_psnr") == written.mean("face_psnr")
+    assert set(read.videos) == set(written.videos) == set(read.pictures) == set(written.pictures) and len(read.videos) == 2
+    assert set(read.recordings) == set(written.recordings) == set(read.videos)
+    for clip, video in read.videos.items():
+        assert video.read_bytes() == written.videos[clip].read_bytes() and read_sound(video, allow_silence=False).std() > 1e-3
 
 
 def test_resumed_training_equals_uninterrupted_training(shards, tmp_path):
@@ -136,7 +170,8 @@ def test_a_figure_that_does_not_move_ends_training(shards, tmp_path):
 
 def test_a_figure_that_is_not_logged_is_told_with_those_that_are(shards, tmp_path, capsys):
     args = ["fit", "--config", str(ROOT / "configs/motion.yaml"), "--best.monitor", "val/beauty", "--trainer.default_root_dir",
-            str(tmp_path), "--trainer.logger", "false", "--data.init_args.train", str(shards), "--data.init_args.val", str(shards)]
+            str(tmp_path), "--trainer.logger", "false", "--data.init_args.train", str(shards), "--data.init_args.val", str(shards),
+            "--data.init_args.size", "64"]
     for overlay in ("speech", "tiny", "smoke"):
         args[1:1] = ["--config", str(ROOT / f"configs/overlays/{overlay}.yaml")]
     assert main(["fit", *args[7:9], *args[5:7], *args[3:5], *args[1:3], *args[9:]]) == 2
@@ -191,6 +226,14 @@ def test_a_part_starts_from_a_bundle(shards, tmp_path):
                           "--model.init_args.init_from", '{"speech": "one-shot-256"}'))
     given, bundle = torch.load(last, weights_only=False)["state_dict"], load_model("one-shot-256").speech.state_dict()
     assert all(torch.allclose(given[f"model.speech.{name}"], value, atol=1e-6) for name, value in bundle.items())
+
+
+def test_clips_of_another_size_than_the_model_s_are_refused(shards, tmp_path, capsys):
+    args = ["fit", "--config", str(ROOT / "configs/one_shot.yaml"), "--config", str(ROOT / "configs/overlays/tiny.yaml"),
+            "--config", str(ROOT / "configs/overlays/smoke.yaml"), "--trainer.logger.init_args.save_dir", str(tmp_path), *SMALL,
+            "--data.init_args.train", str(shards), "--data.init_args.val", str(shards), "--data.init_args.size", "32"]
+    assert main(args) == 2
+    assert "found clips of 32 pixels; expected 64" in capsys.readouterr().err
 
 
 def test_a_missing_start_and_unknown_parts_are_told(shards, tmp_path, capsys):

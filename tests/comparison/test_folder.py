@@ -1,0 +1,81 @@
+"""Runs are read out of what training, ablations and evaluation leave."""
+import json
+
+import pytest
+import yaml
+
+from s3dnerf.comparison.folder import continued, read_evaluation, read_run_folder
+from s3dnerf.errors import InputError
+
+
+def test_a_training_run_by_its_folder_the_one_above_or_a_checkpoint(two_runs):
+    run = read_run_folder(two_runs[0])
+    assert run.kind == "training" and run.steps == 60 and run.commit == "0123456789"
+    assert run.config["model.width"] == 3 and run.config["trainer.callbacks.EMA.decay"] == 0.1
+    assert run.config["best.dirpath"] == "RUN/checkpoints"
+    assert len(run.clips) == 8 and run.mean("psnr").mean == pytest.approx(26, abs=0.1)  # of the last validation
+    assert run.clips["clip0"]["lpips"] is None and run.mean("lpips") is None
+    assert [path.name for path in run.videos.values()] == ["clip-a-step000060-speech.mp4"] and list(run.pictures) == ["clip-a"]
+    checkpoint = two_runs[0] / "checkpoints" / "best.ckpt"
+    checkpoint.parent.mkdir(exist_ok=True)
+    checkpoint.write_bytes(b"x")
+    for path in (two_runs[0].parent, checkpoint):
+        other = read_run_folder(path)
+        assert (other.clips, other.curves, other.videos) == (run.clips, run.curves, run.videos)
+
+
+def test_a_run_that_was_taken_up_is_one_and_one_begun_anew_takes_the_older_s_place():
+    log = lambda first, last, value: [{"step": str(step), "x": value} for step in range(first, last)]
+    assert continued([log(0, 10, "a"), log(6, 12, "b")]) == log(0, 6, "a") + log(6, 12, "b")
+    assert continued([log(0, 10, "a"), log(0, 4, "b")]) == log(0, 4, "b")
+    assert continued([log(0, 3, "a"), []]) == log(0, 3, "a")
+
+
+def test_stages_keep_their_names(tmp_path, write_run):
+    write_run(tmp_path / "motion" / "version_0", films=())
+    write_run(tmp_path / "full" / "version_0", shift=1.0)
+    (tmp_path / "figures.json").write_text(json.dumps({"gates": {}, "stages": {}}))  # as `s3dnerf train` writes it
+    run = read_run_folder(tmp_path)
+    assert run.kind == "training" and set(run.curves) >= {"motion: val/psnr", "full: train/total"}
+    assert run.mean("full: psnr").mean - run.mean("motion: psnr").mean == pytest.approx(1)
+    assert run.config["motion.model.width"] == 3 and list(run.videos) == ["clip-a"]
+
+
+def test_a_variant_of_the_ablations_has_its_own_figures(tmp_path, write_run):
+    write_run(tmp_path / "motion" / "log" / "version_0", films=())
+    write_run(tmp_path / "one_shot" / "log" / "version_0", films=())
+    rows = [{"clip": "a", "ssim": 0.5, "sync": None}, {"clip": "b", "ssim": 0.7, "sync": None}]
+    (tmp_path / "figures.json").write_text(json.dumps({"key": {"frames": 3}, "clips": rows}))
+    run = read_run_folder(tmp_path)
+    assert run.kind == "ablation" and run.figures == ["ssim", "sync"] and run.values("ssim") == {"a": 0.5, "b": 0.7}
+    assert "one_shot: train/total" in run.curves and "one_shot.model.width" in run.config
+
+
+def test_an_evaluation_with_its_videos(tmp_path, write_report, two_runs):
+    path = write_report(tmp_path / "report.json", {"a": 20.0, "b": 22.0})
+    (tmp_path / "b.mp4").write_bytes(next((two_runs[0] / "renderings").glob("*.mp4")).read_bytes())
+    run = read_evaluation(path)
+    assert run.kind == "evaluation" and run.figures == ["psnr", "lpips"] and run.values("psnr") == {"a": 20.0, "b": 22.0}
+    assert run.config["protocol.hash"] == "aaa" and run.config["protocol.settings.fps"] == 25 and list(run.videos) == ["b"]
+
+
+def test_settings_are_taken_from_the_logger_where_nothing_else_kept_them(tmp_path, write_run):
+    run = write_run(tmp_path / "version_0", films=())
+    (run / "config.yaml").unlink()
+    (run / "hparams.yaml").write_text(yaml.safe_dump({"width": 9}))
+    assert read_run_folder(run).config == {"width": 9}
+    (run / "hparams.yaml").write_text("a: !!python/object:x.Y {}\n")
+    assert read_run_folder(run).config == {}
+
+
+@pytest.mark.parametrize("content, word", [("{", "no JSON"), ("[]", "no evaluation report"), ('{"clips": []}', "no evaluation report"),
+                                           ('{"clips": [{"psnr": 1}], "protocol": {}}', "name of its clip")])
+def test_what_is_no_report_is_told(tmp_path, content, word):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(InputError, match=word):
+        read_evaluation(tmp_path / "a.json")
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(InputError, match="metrics.csv"):
+        read_run_folder(tmp_path)
