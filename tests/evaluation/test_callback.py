@@ -12,7 +12,8 @@ from s3dnerf.data.module import ClipDataModule, make_clip, shard_paths
 from s3dnerf.data.whole_clips import whole_clips
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--model.init_args.model.init_args.image_size", "64", "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]"]
+SMALL = ["--data.init_args.size", "64", "--model.init_args.model.init_args.image_size", "64",
+         "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]"]
 
 
 def test_whole_clips_are_shared_out_each_once_with_all_frames_and_sound(shards):
