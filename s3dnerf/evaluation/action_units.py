@@ -31,7 +31,7 @@ def read_units(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def unit_figures(made: Path, true: Path) -> dict[str, float]:
-    """AUE over frames in which both have a face: all 17 units, those of the lower face, those of the upper; empty without one."""
+    """AUE over frames in which both have a face, of all 17 units and of the lower and the upper face's; empty without one."""
     (found, seen), (truth, known) = read_units(made), read_units(true)
     count = min(len(found), len(truth))
     both = seen[:count] & known[:count]

@@ -34,8 +34,8 @@ class ArcFace:
             else:
                 self.script = torch.jit.load(str(path), map_location=device).eval()
         except Exception as error:  # OpenCV and torch raise types of their own
-            raise CheckpointError(f"{path} is no ArcFace network ({str(error).splitlines()[0][:80]}); give an ONNX file (.onnx) "
-                                  "or a TorchScript one") from None
+            raise CheckpointError(f"{path} is no ArcFace network ({str(error).splitlines()[0][:80]}); give an ONNX file "
+                                  "(.onnx) or a TorchScript one") from None
 
     @torch.inference_mode()
     def embed(self, frames: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

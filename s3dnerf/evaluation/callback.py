@@ -20,8 +20,8 @@ from s3dnerf.types import Clip
 
 
 class ReportFigures(pl.Callback):
-    """Measures what `test_step` returns, frames [1, T, 3, H, W] in [0, 1] of a whole clip, against the recording; prints a table,
-    and writes the report. Systems whose `test_step` returns nothing are left alone.
+    """Measures what `test_step` returns, frames [1, T, 3, H, W] in [0, 1] of a whole clip, against the recording; prints a
+    table, and writes the report. Systems whose `test_step` returns nothing are left alone.
 
     Every process measures its own clips; their rows are gathered, each clip counts once, and the first process reports.
 
@@ -59,8 +59,9 @@ class ReportFigures(pl.Callback):
         if trainer.is_global_zero and rows:
             report = self.suite.report(rows)
             self.write(report, Path(self.output or Path(folder, "report.json")))
+            means = {f"test/{name}": found["mean"] for name, found in report.means.items()}
             for logger in trainer.loggers:
-                logger.log_metrics({f"test/{name}": found["mean"] for name, found in report.means.items()}, trainer.global_step)
+                logger.log_metrics(means, trainer.global_step)
 
     @staticmethod
     def write(report: Report, path: Path) -> None:

@@ -45,8 +45,8 @@ def eye_distance(points: torch.Tensor) -> torch.Tensor:
 
 
 def _motion(footage: Footage, protocol: Protocol) -> tuple[Optional[float], Optional[float]]:
-    """Jerk of the mouth against what speech does not move, percent of the eye distance, and blinks per minute; frames without a
-    face are filled in."""
+    """Jerk of the mouth against what speech does not move, percent of the eye distance, and blinks per minute; frames
+    without a face are filled in."""
     points = torch.from_numpy(footage.places).double()
     eyes = eye_distance(points)
     mouth = (points[:, list(MOUTH_68)] - points[:, list(RIGID)].mean(1, keepdim=True)) / eyes[:, None, None]

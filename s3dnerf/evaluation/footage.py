@@ -80,18 +80,17 @@ def similarity(source: np.ndarray, goal: np.ndarray) -> np.ndarray:
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
-def look(name: str, frames: Frames, sound: Optional[np.ndarray] = None, advance: Callable[[], None] = lambda: None) -> Footage:
-    """Finds the face in every frame; calls `advance` after each."""
+def look(name: str, frames: Frames, sound: Optional[np.ndarray] = None) -> Footage:
+    """Finds the face in every frame."""
     found, size = [], (0, 0)
     with FaceDetector(still=False) as detector:
         for frame in frames():
             faces, size = detector.faces(frame), frame.shape[:2]
             found.append(faces[0] if faces else np.full((MESH_POINTS, 2), np.nan))
-            advance()
     return Footage(name, frames, np.stack(found), size, sound)
 
 
-def read_footage(path: Path, advance: Callable[[], None] = lambda: None) -> Footage:
+def read_footage(path: Path) -> Footage:
     """A video file. InputError where it cannot be read."""
     sound = read_sound(path) if video_info(path).has_sound else None
-    return look(path.stem, lambda: read_frames(path), sound, advance)
+    return look(path.stem, lambda: read_frames(path), sound)

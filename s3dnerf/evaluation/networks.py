@@ -112,7 +112,7 @@ def load_lpips(path: Path) -> nn.Module:
     from lpips import LPIPS
 
     network = LPIPS(net="alex", pnet_rand=True, verbose=False)
-    state = {key.removeprefix("features."): value for key, value in _state(path, "alexnet").items() if key.startswith("features.")}
+    state = {key.removeprefix("features."): value for key, value in _state(path, "alexnet").items()}
     parts = {f"{slice_}.{key}": key for slice_, part in network.net.named_children() for key in part.state_dict()}
     _filled(network.net, {whole: state[key] for whole, key in parts.items() if key in state}, path, "alexnet")
     return network.eval()

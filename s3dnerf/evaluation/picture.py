@@ -98,6 +98,6 @@ def tensor(frames: np.ndarray) -> Tensor:
 
 def enlarged(images: Tensor, least: int) -> Tensor:
     """Images whose shorter side is `least` pixels or more."""
-    side = min(images.shape[-2:])
-    return images if side >= least else F.interpolate(images, scale_factor=least / side, mode="bilinear", align_corners=False)
+    factor = least / min(images.shape[-2:])
+    return images if factor <= 1 else F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
 

@@ -57,9 +57,11 @@ class Suite:
         """
         count, remarks = min(len(made), len(true)), []
         if abs(len(made) - len(true)) > SLACK:
-            remarks.append(f"{made.name}: {len(made)} frames against {len(true)} of the recording; the first {count} are compared")
+            remarks.append(f"{made.name}: {len(made)} frames against {len(true)} of the recording; the first {count} are "
+                           "compared")
         made, true = self._alike(made.first(count), true.first(count))
-        gatherers = [kind(made, true, self.networks, self.protocol) for kind in (PictureFigures, IdentityFigures, SyncFigures)]
+        gatherers = [kind(made, true, self.networks, self.protocol)
+                     for kind in (PictureFigures, IdentityFigures, SyncFigures)]
         for chunk in chunks(made, true):
             for gatherer in gatherers:
                 gatherer.add(chunk)

@@ -12,7 +12,8 @@ from s3dnerf.data.module import ClipDataModule, make_clip, shard_paths
 from s3dnerf.data.whole_clips import whole_clips
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--model.init_args.model.init_args.image_size", "64", "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]"]
+SMALL = ["--data.init_args.size", "64", "--model.init_args.model.init_args.image_size", "64",
+         "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]"]
 
 
 def test_whole_clips_are_shared_out_each_once_with_all_frames_and_sound(shards):
@@ -30,7 +31,7 @@ def words(shards, folder, name, *more):
     configs = [word for path in ("one_shot", "overlays/tiny") for word in ("--config", str(ROOT / f"configs/{path}.yaml"))]
     return ["test", *configs, "--data.init_args.val", str(shards), "--trainer.logger", "false", "--trainer.callbacks", "[]",
             "--trainer.default_root_dir", str(folder), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false",
-            "--evaluation.output", str(folder / f"{name}.json"), *SMALL, *more]
+            "--evaluation.output", str(folder / f"{name}.json"), "--evaluation.judge", "none", *SMALL, *more]
 
 
 def test_two_processes_report_what_one_does(shards, tmp_path, capsys):

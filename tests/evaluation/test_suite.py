@@ -54,7 +54,6 @@ def test_nothing_flatters_shuffled_frozen_or_soft_videos(rows):
         assert max(found[f"psnr{region}"] for region in REGIONS) < 40 and max(found[f"ssim{region}"] for region in REGIONS) < 0.98
         assert found["ssim_gaussian_mouth"] < found["ssim_gaussian"] < 1
     assert rows["frozen"]["mouth_spread"] < 0.01 and rows["frozen"]["jitter"] < 0.01 and rows["frozen"]["mouth_correlation"] == 0
-    assert rows["shuffled"]["jitter"] > 1.2 * rows["shuffled"]["jitter_truth"]
     soft = rows["soft"]
     assert soft["sharpness_face"] < 0.3 and soft["cpbd"] < soft["cpbd_truth"] and soft["psnr"] < 45
 
