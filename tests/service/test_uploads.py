@@ -200,7 +200,7 @@ def test_a_body_without_a_length_is_counted(running):
 
 def test_an_answer_reaches_a_client_that_still_sends(running, monkeypatch):
     """Refused before its body is read, it can send on and gets the answer, not a broken connection."""
-    monkeypatch.setattr(type(running.service.book), "queue", property(lambda book: [None] * 99))
+    monkeypatch.setattr(running.service.book, "reserved", 99)
     with socket.create_connection(("127.0.0.1", running.port), timeout=5) as link:
         link.sendall(HEAD + b"Content-Length: 600000\r\n\r\n" + b"\0" * 100_000)
         for _ in range(5):
