@@ -92,20 +92,28 @@ def doctor(photo: Optional[str] = None, speech: Optional[str] = None, video: Opt
         video: a video to follow or to learn a person from: rate, rotation, cuts, faces, sound, and whether it is in step; its
             first minute is looked at
     """
-    from functools import partial
-
-    from s3dnerf.doctor.finding import State
+    from s3dnerf.doctor.finding import Finding, State
     from s3dnerf.doctor.installation import examine_installation
-    from s3dnerf.doctor.photo import examine_photo
-    from s3dnerf.doctor.sound import examine_sound
-    from s3dnerf.doctor.video import examine_video
+
+    def findings():
+        found = examine_installation()
+        yield from found
+        if any(finding.state is State.STOP for finding in found):
+            if photo or speech or video:
+                yield Finding("photo, speech, video", State.STOP, "not looked at before the lines above are followed")
+            return
+        from s3dnerf.doctor.photo import examine_photo
+        from s3dnerf.doctor.sound import examine_sound
+        from s3dnerf.doctor.video import examine_video
+
+        yield from examine_photo(photo) if photo else ()
+        yield from examine_sound(speech) if speech else ()
+        yield from examine_video(video, lambda: lip_matcher("one-shot-256")) if video else ()
 
     stopped = False
-    for path, examine in (("", lambda _: examine_installation()), (photo, examine_photo), (speech, examine_sound),
-                          (video, partial(examine_video, matcher=partial(lip_matcher, "one-shot-256")))):
-        for finding in [] if path is None else examine(path):
-            print(finding, flush=True)
-            stopped |= finding.state is State.STOP
+    for finding in findings():
+        print(finding, flush=True)
+        stopped |= finding.state is State.STOP
     return int(stopped)
 
 

@@ -14,6 +14,7 @@ from s3dnerf.data import person_video, recording
 from s3dnerf.data.person import read_person
 from s3dnerf.errors import InputError
 from s3dnerf.inference import TalkingHead
+from s3dnerf.marking.metadata import read_comment
 from s3dnerf.media import VideoWriter, read_frames, read_image, read_sound
 from s3dnerf.models.hub import save_model
 from s3dnerf.personalize import personalize
@@ -120,6 +121,7 @@ def test_adapt_s_whole_way(person_shards, tiny_head, tmp_path):
     figures = json.loads((output / "figures.json").read_text())
     assert figures["method"] == "adapt" and figures["stages"]["adapt"]["figures"]["head_psnr"] > 10
     assert len(list(read_frames(output / "held_out.mp4"))) == 4 and (output / "preview.png").is_file()
+    assert read_comment(output / "held_out.mp4")["model"] == "me" and read_comment(output / "recording.mp4") is None
     head = TalkingHead.load(output)
     assert head.model.basis.shift.any() and len(head.speak(speech=np.zeros(6400, np.float32))) == 10
 

@@ -1,4 +1,6 @@
 """The doctor: what is good stays good, and every ill that it knows is found and told, in photos, sound, videos and the rest."""
+import subprocess
+import sys
 import wave
 from importlib.resources import files
 
@@ -226,3 +228,8 @@ def test_the_verb_prints_a_line_each_and_fails_only_to_stop(monkeypatch, tmp_pat
     assert lines[0] == "careful  python: old" and lines[1].startswith("good     speech: demo_speech.wav") and len(lines) == 6
     assert main(["doctor", "--photo", str(tmp_path / "none.jpg")]) == 1
     assert "stop     photo: no photo" in capsys.readouterr().out
+    monkeypatch.setattr(installation, "examine_installation", lambda: [Finding("torch", State.STOP, "old")])
+    assert main(["doctor", "--photo", PHOTO]) == 1
+    assert [line[:8] for line in capsys.readouterr().out.splitlines()] == ["stop    "] * 2
+    code = "import sys, s3dnerf.doctor.installation; sys.exit('torch' in sys.modules or 'mediapipe' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0, "the doctor comes where these are missing"
