@@ -159,8 +159,8 @@ def report(load: Load, left: list[Path]) -> int:
     lost = [id for id, state in load.accepted.items() if state not in ENDED]
     print("answers:", ", ".join(f"{count} x {status}" for status, count in sorted(load.answers.items())))
     print(f"videos: {len(load.accepted)} accepted, " + ", ".join(f"{count} {state}" for state, count in load.ends.items()))
-    print(f"seconds from request to finished video: median {statistics.median(waits):.1f}, 95 % {waits[int(0.95 * (len(waits) - 1))]:.1f}, "
-          f"longest {waits[-1]:.1f}")
+    print(f"seconds from request to finished video: median {statistics.median(waits):.1f}, "
+          f"95 % {waits[int(0.95 * (len(waits) - 1))]:.1f}, longest {waits[-1]:.1f}")
     for part, series in zip(("server", "workers"), np.array(load.memory).T):
         quarters = ", ".join(f"{quarter.mean():.0f}" for quarter in np.array_split(series, 4))
         print(f"memory of {part}, MB: {series.max():.0f} at most; mean of each quarter of the time {quarters}")

@@ -60,7 +60,7 @@ def consent(fields: Mapping[str, object]) -> str:
     """The statement of consent. Refusal where it is missing, or is none."""
     text = " ".join(str(fields.get("consent") or "").split())
     if not CONSENT[0] <= len(text) <= CONSENT[1] or not text.isprintable():
-        raise Refusal(422, "consent_missing", f"found {'no consent' if not text else f'a consent of {len(text)} characters'}; expected "
-                                              f"a statement of {CONSENT[0]} to {CONSENT[1]} characters, such as \"I am the person "
-                                              "shown\" or \"The person shown has agreed\"")
+        found = f"a consent of {len(text)} characters" if text else "no consent"
+        raise Refusal(422, "consent_missing", f"found {found}; expected a statement of {CONSENT[0]} to {CONSENT[1]} characters, such "
+                                              "as \"I am the person shown\" or \"The person shown has agreed\"")
     return text

@@ -140,8 +140,8 @@ class Body:
 
 def too_large(settings: Settings) -> Refusal:
     """What is said of a body beyond the limit."""
-    return Refusal(413, "too_large", f"the request is larger than {settings.max_upload >> 20} MB; send a smaller photo or a shorter "
-                                     "or compressed recording")
+    return Refusal(413, "too_large", f"the request is larger than {settings.max_upload >> 20} MB; send a smaller photo, or a "
+                                     "shorter or compressed recording")
 
 
 class Answer:

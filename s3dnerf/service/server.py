@@ -11,7 +11,8 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(settings: Settings, host: str, port: int, ray: bool = False) -> None:
-    """Serves until it is interrupted, with `ray` over its cluster. InputError for settings that cannot work, DependencyError without the extra `serve`."""
+    """Serves until it is interrupted, with `ray` over its cluster. InputError for settings that cannot work, DependencyError
+    without the extra `serve`."""
     try:
         import uvicorn
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 import tempfile
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,13 +81,19 @@ class Service:
 
     async def _rounds(self) -> None:
         while True:
-            self.book.expire()
-            self.faces.expire()
-            if len(self.newest) > GALLERIES:
-                self.newest.clear()
-                self.turns = {name: turn for name, turn in self.turns.items() if turn.locked()}
-            self.crew.fill()
+            try:
+                self._round()
+            except Exception:  # the next round may go well, and videos must not wait for ever
+                traceback.print_exc(file=sys.stderr)
             await asyncio.sleep(ROUND)
+
+    def _round(self) -> None:
+        self.book.expire()
+        self.faces.expire()
+        if len(self.newest) > GALLERIES:
+            self.newest.clear()
+            self.turns = {name: turn for name, turn in self.turns.items() if turn.locked()}
+        self.crew.fill()
 
     async def read(self, request, names: tuple[str, ...], folder: Path) -> Form:
         """The multipart form of a request; files are put into a folder. Refusal for what is no form, or too large.

@@ -92,10 +92,10 @@ async def _hear(socket: WebSocket, service, id: str) -> None:
         sound = message.get("bytes")
         if sound is not None:
             if len(sound) > MESSAGE or len(sound) % 2:
-                raise Refusal(413, "too_large", f"found a message of {len(sound)} bytes; expected an even number of at most {MESSAGE}")
+                raise Refusal(413, "too_large", f"found a message of {len(sound)} bytes; expected an even number, {MESSAGE} at most")
             room -= len(sound)
             if room < 0:
-                raise Refusal(413, "too_large", f"found more than {service.settings.max_seconds:g} s of speech; begin another session")
+                raise Refusal(413, "too_large", f"found more than {service.settings.max_seconds:g} s of speech; begin anew")
             service.crew.speak(id, sound)
         else:
             service.crew.speak(id, b"", last=True)

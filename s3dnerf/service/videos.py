@@ -130,7 +130,8 @@ async def video(request: Request, id: str, stream: bool = False, download: bool 
     if stream and not job.over:
         return StreamingResponse(_fragments(book, job), media_type="video/mp4", headers={"cache-control": "no-store"})
     if job.state != "done":
-        raise Refusal(409, "conflict", f"the video is {job.state}; " + ("wait until it is done" if not job.over else "make another"))
+        advice = "make another" if job.over else "wait until it is done"
+        raise Refusal(409, "conflict", f"the video is {job.state}; {advice}")
     name = "s3dnerf.mp4" if download else None
     return FileResponse(job.video, media_type="video/mp4", filename=name, headers={"cache-control": "private, no-store"})
 
