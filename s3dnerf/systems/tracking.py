@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,25 @@ CHUNK = 10
 """frames that are rendered together"""
 COLUMNS = 8
 """frames of a picture"""
+
+
+class Wandb(WandbLogger):
+    """Lightning's logger to wandb, online, offline or disabled as WANDB_MODE says (Lightning's own `offline` overrules that
+    variable), and offline where it says nothing. A run that is taken up goes on in wandb with WANDB_RUN_ID.
+
+    Args:
+        project: of wandb.
+        entity: team or user of wandb; None is the user's default.
+        save_dir: folder of offline runs; `wandb sync` sends them later.
+        name: of the run; None lets wandb find one.
+        group: runs that belong together.
+        tags: words to find the run by.
+    """
+
+    def __init__(self, project: str = "s3dnerf", entity: Optional[str] = None, save_dir: str = "runs", name: Optional[str] = None,
+                 group: Optional[str] = None, tags: Optional[list[str]] = None):
+        offline = os.environ.get("WANDB_MODE", "offline") in ("offline", "dryrun")
+        super().__init__(name=name, save_dir=save_dir, offline=offline, project=project, entity=entity, group=group, tags=tags)
 
 
 class Tracking(pl.Callback):
