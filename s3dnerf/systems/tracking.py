@@ -56,8 +56,8 @@ class Tracking(pl.Callback):
     """Keeps, for every logger there is, what the configuration, the code and each validation clip were.
 
     The run's folder gets `run.json` (commit of the code and whether it was changed since) and `clips.csv` (a row per validation
-    and clip). All loggers get `interval/FIGURE_low` and `_high`, the 95 % bootstrap interval over clips. wandb further gets the whole
-    configuration, the commit, and a table per validation.
+    and clip). All loggers get `interval/FIGURE_low` and `_high`, the 95 % bootstrap interval over clips. wandb further gets the
+    whole configuration, the commit, and a table per validation.
 
     Under several processes each brings the figures of its own clips; the first one writes.
     """
@@ -98,7 +98,8 @@ class Tracking(pl.Callback):
             import wandb
 
             columns = ["step", "clip", *figures]
-            logger.experiment.log({"val/clips": wandb.Table(columns, [[step, *row] for row in table]), "trainer/global_step": step})
+            clips = wandb.Table(columns, [[step, *row] for row in table])
+            logger.experiment.log({"val/clips": clips, "trainer/global_step": step})
 
     def teardown(self, trainer, module, stage):
         """Closes a wandb run, so that its file is whole when the command ends."""
@@ -112,9 +113,9 @@ class LogRenderings(pl.Callback):
     speech reaches.
 
     `renderings/CLIP-stepN.mp4` and `.png` in the run's folder, and in wandb, have the rows, from the top: recording, driven by
-    speech, driven by tracked lips, region score (the method's heat map, red is 1) over the raw rendering, and depth; `-speech.mp4`
-    is the second row by itself, with sound, `-recording.mp4` the first one (once), and `-regions.png` the region score's mean over
-    the frames.
+    speech, driven by tracked lips, region score (the method's heat map, red is 1) over the raw rendering, and depth;
+    `-speech.mp4` is the second row by itself, with sound, `-recording.mp4` the first one (once), and `-regions.png` the region
+    score's mean over the frames.
 
     Args:
         clips: how many validation clips are shown.
@@ -268,7 +269,10 @@ def configuration(trainer: pl.Trainer) -> dict[str, Any]:
 def commit(path: Path) -> Optional[dict[str, Any]]:
     """The git commit that a file of the code is part of, and whether tracked files were changed since; None where no commit
     holds it (an installed package)."""
-    git = lambda *words: subprocess.run(["git", "-C", str(path.parent), *words], capture_output=True, text=True, check=True).stdout
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(path.parent), *words], capture_output=True, text=True, check=True).stdout
+
     try:
         git("ls-files", "--error-unmatch", path.name)
         changed = git("status", "--porcelain", "--untracked-files=no")

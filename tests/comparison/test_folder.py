@@ -76,6 +76,14 @@ def test_what_is_no_report_is_told(tmp_path, content, word):
         read_evaluation(tmp_path / "a.json")
 
 
+def test_a_run_without_figures_yet_has_its_settings(tmp_path, write_run):
+    run = write_run(tmp_path / "version_0", films=())
+    (run / "metrics.csv").unlink()
+    (run / "clips.csv").unlink()
+    found = read_run_folder(tmp_path)
+    assert found.config["model.width"] == 3 and not found.curves and not found.clips and found.steps is None
+
+
 def test_a_folder_without_a_run_is_told(tmp_path):
     with pytest.raises(InputError, match="metrics.csv"):
         read_run_folder(tmp_path)
