@@ -113,8 +113,8 @@ def use(args: list[str]) -> int:
 def _named(words: list[str], function) -> list[str]:
     """The words of a command line, where those that follow no option get the name of the function's first argument, if that one
     is a list that must be given."""
-    first = next(iter(inspect.signature(function).parameters.values()))
-    if first.default is not first.empty or "List" not in str(first.annotation):
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.default is not first.empty or "List" not in str(first.annotation):
         return words
     named, taken = [], False
     for word in words:
