@@ -9,7 +9,7 @@ import warnings
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Iterator, Optional, Sequence
+from typing import AbstractSet, Iterator, Optional, Sequence
 
 from s3dnerf.allocator import keep_freed_memory
 from s3dnerf.errors import InputError, S3DNeRFError
@@ -78,13 +78,7 @@ def summary(function) -> str:
 
 def use(args: list[str]) -> int:
     """Runs one of the verbs of `commands`; its signature and docstring are the options and the help."""
-    from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
-
     from s3dnerf.commands import VERBS
-
-    class Paragraphs(DefaultHelpFormatter):
-        def _fill_text(self, text, width, indent):
-            return "\n\n".join(super(Paragraphs, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
 
     verb, options = args[0], [re.sub(r"^--[\w-]+", lambda name: name[0].replace("-", "_").replace("__", "--", 1), word)
                               for word in args[1:]]
@@ -92,42 +86,70 @@ def use(args: list[str]) -> int:
         return say(f"no verb {verb!r}; expected one of {', '.join([*VERBS, *TRAINING])}", MISTAKE)
     function = VERBS[verb]
     several = {f"--{name}" for name, kind in function.__annotations__.items() if "List" in str(kind)}
-    options = _named(options, function)
-    options = _joined([f"{word}+" if word in several else word for word in options])
-    parser = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(function).split("\n\nArgs:")[0],
-                            exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
-    parser.add_function_arguments(function, as_group=False, as_positional=False)
+    switches = {f"--{name}" for name, kind in function.__annotations__.items() if "bool" in str(kind)}
+    options = _named(options, function, switches)
+    options = _joined([f"{word}+" if word in several else word for word in options], switches)
     if {"-h", "--help"} & set(options):
-        print(re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), parser.format_help()), end="")
+        print(re.sub(r"--\w+", lambda name: name[0].replace("_", "-"), parser(verb).format_help()), end="")
         return 0
-    try:
-        values = parser.parse_args(options)
-    except ArgumentError as error:
-        return say(mistake(str(error), [f"--{name}" for name in inspect.signature(function).parameters]), MISTAKE)
+    values = parse(verb, options)
     with _polite_end(), warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # the libraries', about their own future
-        return function(**vars(values)) or 0
+        return function(**values) or 0
 
 
-def _named(words: list[str], function) -> list[str]:
-    """The words of a command line, where those that follow no option get the name of the function's first argument, if that one
-    is a list that must be given."""
+def parser(verb: str):
+    """The jsonargparse parser of a verb of `commands`."""
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+    from s3dnerf.commands import VERBS
+
+    class Paragraphs(DefaultHelpFormatter):
+        def _fill_text(self, text, width, indent):
+            return "\n\n".join(super(Paragraphs, self)._fill_text(part, width, indent) for part in text.split("\n\n"))
+
+    made = ArgumentParser(prog=f"s3dnerf {verb}", description=inspect.getdoc(VERBS[verb]).split("\n\nArgs:")[0],
+                          exit_on_error=False, allow_abbrev=False, formatter_class=Paragraphs)
+    made.add_function_arguments(VERBS[verb], as_group=False, as_positional=False)
+    return made
+
+
+def parse(verb: str, words: Sequence[str], defaults: Optional[dict] = None) -> dict:
+    """The options of a verb from its words, `--name=value`; `defaults` stand in place of its own. InputError for a mistake."""
+    from jsonargparse import ArgumentError
+
+    from s3dnerf.commands import VERBS
+
+    made = parser(verb)
+    made.set_defaults(defaults or {})
+    try:
+        return vars(made.parse_args(list(words)))
+    except ArgumentError as error:
+        raise InputError(mistake(str(error), [f"--{name}" for name in inspect.signature(VERBS[verb]).parameters])) from None
+
+
+def _named(words: list[str], function, switches: AbstractSet[str]) -> list[str]:
+    """The words of a command line, where what follows no option gets the name of the function's first argument, if that one
+    must be given (`s3dnerf verify out.mp4`): every such word if it is a list, one if it is not."""
     first = next(iter(inspect.signature(function).parameters.values()), None)
-    if first is None or first.default is not first.empty or "List" not in str(first.annotation):
+    if first is None or first.default is not first.empty:
         return words
-    named, taken = [], False
+    named, taken, many = [], False, "List" in str(first.annotation)
     for word in words:
-        option = word.startswith("-") and not taken
-        named += [word] if option or taken else [f"--{first.name}", word]
-        taken = option and "=" not in word
+        option, free = word.startswith("-") and not taken, many or f"--{first.name}" not in named
+        named += [word] if option or taken or not free else [f"--{first.name}", word]
+        taken = option and "=" not in word and word not in switches
     return named
 
 
-def _joined(words: list[str]) -> list[str]:
-    """The words of a command line, with values that begin with a minus (`--camera -15,5`) tied to their options."""
+def _joined(words: list[str], switches: AbstractSet[str] = frozenset()) -> list[str]:
+    """The words of a command line, with values that begin with a minus (`--camera -15,5`) tied to their options, and true for
+    switches without a value (`--unmarked`)."""
     joined: list[str] = []
-    for word in words:
+    for word, after in zip(words, [*words[1:], "--"]):
+        if word in switches and after.startswith("--"):
+            word += "=true"
         if re.match(r"-[\d.]", word) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
             joined[-1] += f"={word}"
         else:

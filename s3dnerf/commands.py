@@ -1,7 +1,7 @@
 """The verbs of the command line; their signatures are its options, their docstrings its help."""
 from __future__ import annotations
 
-from typing import List, Literal, Optional
+from typing import List, Literal, Optional, Union
 
 POSES = ("still", "natural")
 
@@ -10,8 +10,13 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
           frame: Optional[Literal["full", "face"]] = None, pose: str = "natural", drive: Optional[str] = None,
           mouth_gain: Optional[float] = None, camera: str = "0,0", eyes: str = "keep", background: str = "keep",
           smooth: float = 0.0, device: Literal["auto", "cpu", "cuda"] = "auto", seed: int = 0, json: Optional[str] = None,
-          sheet: Optional[str] = None) -> None:
+          sheet: Optional[str] = None, label: Union[bool, str] = False, consent: Optional[str] = None,
+          certificate: Optional[str] = None, key: Optional[str] = None, manifest: Optional[bool] = None, unmarked: bool = False,
+          batch: Optional[str] = None) -> Optional[int]:
     """Makes a photo speak: one photo and a recording of speech become a video with sound.
+
+    The video is marked as synthetic: an invisible watermark, metadata, and a signed C2PA manifest where that extra is installed
+    (docs/marking.md; `s3dnerf verify` reads them).
 
     Example: s3dnerf speak --photo face.jpg --speech hello.wav --output out.mp4
 
@@ -38,42 +43,82 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
         seed: another number gives other natural motion
         json: file for the statistics: seconds of every stage, frames per second, remarks
         sheet: picture (PNG) with the photo, where there is one, and frames of the video side by side
+        label: draws a text in the lower left corner; without a text, AI-generated
+        consent: statement of the consent of the person shown, kept in the video's metadata
+        certificate: PEM chain that signs the C2PA manifest, signer first; by default a development certificate of your own, made
+            when it is first needed, which nobody else trusts
+        key: PEM private key of --certificate
+        manifest: a C2PA manifest: true asks for it, false leaves it out; by default where `pip install 's3dnerf[c2pa]'` was run
+        unmarked: leaves out watermark, metadata, manifest and label, so that nobody can tell from the file that the video is
+            synthetic. Showing it without saying so may be against the law; it is meant for measuring pictures
+        batch: table (CSV) of videos to make, whose columns are these options and whose rows replace what is given here; see
+            docs/batch.md
     """
-    import os
-    import sys
-    import time
+    options = {name: value for name, value in locals().items() if name != "batch"}
+    from s3dnerf.batch import Speaker, speak_batch
 
-    begin = time.perf_counter()
-    check_paths({"--photo": photo, "--speech": speech, "--drive": drive, "--pose": None if pose in POSES else pose,
-                 "--background": background if os.path.isfile(background) else None},
-                {"--output": output, "--json": json, "--sheet": sheet})
-    from s3dnerf.inference import TalkingHead
+    if batch is not None:
+        return speak_batch(options, batch)
+    Speaker().make(options)
 
-    view = _numbers(camera)
-    head = TalkingHead.load(weights, device)
-    loading = time.perf_counter() - begin
-    video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, camera=view,
-                       eyes=eyes, background=background, smooth=smooth, seed=seed, progress=True)
-    for remark in video.statistics.remarks:
-        print(f"s3dnerf: note: {remark}", file=sys.stderr)
-    video.statistics.seconds = {"load": loading, **video.statistics.seconds}
-    statistics = video.save(output, sheet, progress=True).as_dict()
-    if json is not None:
-        write_json(statistics, json)
-    print(f"{output}: {statistics['frames']} frames, {statistics['width']} x {statistics['height']}, "
-          f"{statistics['frames_per_second_end_to_end']:.1f} frames per second end to end")
+
+def verify(video: str, json: bool = False) -> int:
+    """Reads what a video says of itself: watermark, metadata, C2PA manifest.
+
+    Prints a line for each. The exit status is 0 where one of them says that the video is synthetic, 1 where none does.
+
+    Args:
+        video: the video; it may have been compressed, cropped or resized since, which the watermark survives
+        json: prints JSON in place of lines
+    """
+    from json import dumps
+
+    from s3dnerf.marking.verify import verify as run
+
+    found = run(video, progress=True)
+    print(dumps(found.as_dict(), indent=1) if json else "\n".join(found.lines()))
+    return int(not found.marked)
+
+
+def doctor(photo: Optional[str] = None, speech: Optional[str] = None, video: Optional[str] = None) -> int:
+    """Checks the installation, and a photo, a recording of speech or a video, and says what to do.
+
+    Prints a line for each thing that was looked at: good; repaired (converted on the way in, nothing to do); careful (it works,
+    but better with what the line says); stop (it does not work). The exit status is 1 where a line says stop, else 0.
+
+    Args:
+        photo: a photo that is to speak: face size, turn, sharpness, light, what covers the face, several faces
+        speech: a recording: rate, channels, level, clipping, silence, noise
+        video: a video to follow or to learn a person from: rate, rotation, cuts, faces, sound, and whether it is in step; its
+            first minute is looked at
+    """
+    from functools import partial
+
+    from s3dnerf.doctor.finding import State
+    from s3dnerf.doctor.installation import examine_installation
+    from s3dnerf.doctor.photo import examine_photo
+    from s3dnerf.doctor.sound import examine_sound
+    from s3dnerf.doctor.video import examine_video
+
+    stopped = False
+    for path, examine in (("", lambda _: examine_installation()), (photo, examine_photo), (speech, examine_sound),
+                          (video, partial(examine_video, matcher=partial(lip_matcher, "one-shot-256")))):
+        for finding in [] if path is None else examine(path):
+            print(finding, flush=True)
+            stopped |= finding.state is State.STOP
+    return int(stopped)
 
 
 def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] = None, size: int = 256,
             workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0,
-            lip_sync: str = "one-shot-256") -> None:
+            lip_sync: str = "one-shot-256", engine: Literal["local", "ray"] = "local") -> None:
     """Turns videos into shards to train on: tracks faces, cuts and crops, refuses what is bad and says why.
 
     Recordings whose sound is out of step with their lips have it moved, where that is beyond doubt. A run that was
-    killed goes on where it stopped.
+    killed goes on where it stopped. Look at OUTPUT/SPLIT/summary.html before you train; report.tsv beside it has every clip.
 
     Args:
-        manifest: table (tab separated) with the columns file, person, split, source
+        manifest: table (tab separated) with the columns file, person, split, source; see `download` and `manifest`
         videos: folder that the manifest's files are relative to
         output: folder for the shards, one sub-folder per split
         split: only these splits of the manifest
@@ -83,6 +128,8 @@ def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] 
         max_seconds: longer recordings are cut into pieces of this length
         lip_sync: the lip discriminator that tells how far sound is off, best one that has learned nothing from these people:
             installed weights, a bundle or a checkpoint; none leaves all sound where it is
+        engine: local is the cores of this machine; ray those of the cluster that RAY_ADDRESS names, whose machines all see the
+            folders, or of this machine
     """
     from functools import partial
     from pathlib import Path
@@ -93,7 +140,44 @@ def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] 
     if expert is not None:
         expert()  # that it loads is better known before hours of tracking
     run(Path(manifest), Path(videos), Path(output), split=split, size=size, workers=workers,
-        clips_per_shard=clips_per_shard, max_seconds=max_seconds, expert=expert)
+        clips_per_shard=clips_per_shard, max_seconds=max_seconds, expert=expert, engine=engine)
+
+
+def download(recipe: str, lists: str, output: str) -> None:
+    """Fetches the clips of public lists of links, with sound, and accounts for those that could not be got.
+
+    Needs `pip install 's3dnerf[download]'`. Goes on past dead links; the same command takes up a run that was killed, and tries
+    dead links again. OUTPUT then holds the clips, coverage.tsv and the manifest.tsv that `prepare` takes.
+
+    Example: s3dnerf download --recipe datasets/hdtf/recipe.yaml --lists HDTF_dataset --output raw/hdtf
+
+    Args:
+        recipe: the data set's recipe
+        lists: folder of its lists (for HDTF: RD_video_url.txt, RD_annotion_time.txt and so on)
+        output: folder for the clips
+    """
+    from pathlib import Path
+
+    from s3dnerf.data.download import download as run
+
+    run(Path(recipe), Path(lists), Path(output))
+
+
+def manifest(recipe: str, root: str, output: str) -> None:
+    """Lists the clips of a data set's folder for `prepare`: whom they show, in which split, whose sound they have.
+
+    Example: s3dnerf manifest --recipe datasets/mead/recipe.yaml --root raw/mead --output mead.tsv
+
+    Args:
+        recipe: the data set's recipe
+        root: folder that holds it, as it comes
+        output: the table to write
+    """
+    from pathlib import Path
+
+    from s3dnerf.data.recipe import list_clips
+
+    list_clips(Path(recipe), Path(root), Path(output))
 
 
 def lip_matcher(weights: str):
@@ -125,7 +209,8 @@ def synthesize(output: str, people: int = 4, clips: int = 4, seconds: float = 2.
 
 
 def train(train: str, val: str, output: str, config: Optional[List[str]] = None, stages: Optional[List[str]] = None,
-          gate: Literal["reduce", "stop", "off"] = "reduce", plan: str = "configs/stages.yaml") -> None:
+          gate: Literal["reduce", "stop", "off"] = "reduce", plan: str = "configs/stages.yaml",
+          launch: Optional[str] = None) -> None:
     """Trains everything, from shards to a bundle of weights: all stages, one after another.
 
     Shards come from `s3dnerf prepare` or `s3dnerf synthesize`. Every stage ends by itself when its validation figure no
@@ -145,10 +230,12 @@ def train(train: str, val: str, output: str, config: Optional[List[str]] = None,
         stages: run only this stage; may be given several times. Where one is left out, the next starts from the one before
         gate: below the expert's gate, reduce its weight, stop, or take it in full (off)
         plan: the list of stages
+        launch: command that starts the processes of a stage, such as 'torchrun --nproc-per-node 8'; not needed for the devices
+            of one machine (configs/overlays/multi_gpu.yaml)
     """
     from s3dnerf.curriculum import Curriculum
 
-    Curriculum(plan, train, val, output, config or (), gate).run(stages)
+    Curriculum(plan, train, val, output, config or (), gate, launch).run(stages)
 
 
 def personalize(video: str, output: str, method: Literal["rad-nerf", "ad-nerf", "disentangled", "adapt"] = "rad-nerf",
@@ -234,6 +321,41 @@ def validate(shards: str, weights: str = "one-shot-256", lip_sync: Optional[str]
     return int(failed(lines))
 
 
+def evaluate(generated: str, truth: str, output: str = "report.json", align: Literal["none", "face"] = "none",
+             alexnet: Optional[str] = None, inception: Optional[str] = None, arcface: Optional[str] = None,
+             syncnet: Optional[str] = None, judge: str = "lip-judge", openface_generated: Optional[str] = None,
+             openface_truth: Optional[str] = None, device: Literal["cpu", "cuda"] = "cpu") -> None:
+    """Compares videos with the recordings that they imitate: prints a table, and writes a report.
+
+    Figures whose network is missing are reported as missing. What each means is told in docs/evaluation.md.
+
+    Example: s3dnerf evaluate --generated videos --truth recordings --output report.json
+
+    Args:
+        generated: folder of videos, or one of them
+        truth: folder of recordings of the same base names, or one of them
+        output: file for the report (JSON)
+        align: none where both show the same square; face brings the face of every frame to the same place first
+        alexnet: AlexNet's ImageNet weights, for LPIPS; by default those in torch's cache
+        inception: Inception's weights of pytorch-fid, for FID; by default those in torch's cache
+        arcface: an ArcFace network (ONNX or TorchScript), for CSIM
+        syncnet: the weights of SyncNet v2, for Sync-C and Sync-D; by default those in torch's cache
+        judge: a lip discriminator that has not taught the model: an installed one, a bundle or a checkpoint; none does without
+        openface_generated: folder of OpenFace's CSV files of the videos, for AUE
+        openface_truth: the same of the recordings
+        device: what the networks run on
+    """
+    from s3dnerf.evaluation.networks import Networks
+    from s3dnerf.evaluation.protocol import Protocol
+    from s3dnerf.evaluation.suite import Suite, evaluate_files
+
+    check_paths({}, {"--output of the report": output})
+    suite = Suite(Networks.load(alexnet, inception, arcface, syncnet, judge, device), Protocol(align=align))
+    report = evaluate_files(suite, generated, truth, openface_generated, openface_truth)
+    write_json(report.as_dict(), output)
+    print(report.table())
+
+
 def compare(runs: List[str], output: str, push: Optional[str] = None, embed: float = 30.0) -> None:
     """Compares runs with the first of them, on one page: settings, figures with significance, curves and videos.
 
@@ -261,7 +383,53 @@ def compare(runs: List[str], output: str, push: Optional[str] = None, embed: flo
     print(f"wrote {output} and {Path(output).with_suffix('.csv')}")
 
 
-def _numbers(camera: str) -> tuple[float, ...]:
+def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-256", people: Optional[str] = None,
+          device: Optional[List[str]] = None, origin: Optional[List[str]] = None, folder: Optional[str] = None,
+          cache: Optional[str] = None, max_seconds: float = 120.0, queue: int = 16, keep_minutes: float = 60.0,
+          spare: bool = True, ray: bool = False) -> None:
+    """Serves a page and an HTTP API that make videos of a photo and a voice; see docs/service.md.
+
+    Where the environment has S3DNERF_API_KEY, every request has to bring it.
+
+    Args:
+        host: address to listen on; 127.0.0.1 is reached from this machine alone
+        port: of the address
+        weights: name of installed weights (see `s3dnerf models`), a folder, or a training checkpoint
+        people: folder of stored people: folders of `s3dnerf personalize`, and photos
+        device: auto, cpu or cuda; given several times, a worker each
+        origin: another site whose pages may use the API, such as https://example.org; may be given several times
+        folder: where videos lie while they live; emptied at the start. By default a temporary one
+        cache: folder in which encoded photos are kept for good; by default they are kept in memory for a while
+        max_seconds: longest speech
+        queue: videos that may wait; what comes after is told to come again
+        keep_minutes: after which a finished video is deleted
+        spare: keeps one more worker loaded, which takes over at once where another dies
+        ray: runs as a Ray Serve deployment, on the cluster that this machine belongs to or else on one of its own
+    """
+    import os
+
+    from s3dnerf.service.server import serve as run
+    from s3dnerf.service.settings import Settings
+
+    run(Settings(weights, tuple(device or ["auto"]), folder, people, cache, os.environ.get("S3DNERF_API_KEY") or None,
+                 tuple(origin or ()), max_seconds=max_seconds, queue=queue, keep_seconds=60 * keep_minutes, spare=spare),
+        host, port, ray)
+
+
+def chosen_marks(label: Union[bool, str], consent: Optional[str], certificate: Optional[str], key: Optional[str],
+                 manifest: Optional[bool], unmarked: bool):
+    """The `Marks` of the options of `speak`; None with --unmarked. InputError where both are asked for."""
+    from s3dnerf.errors import InputError
+    from s3dnerf.marking.marks import Marks
+
+    if unmarked and (label or consent or certificate or key or manifest):
+        raise InputError("found --unmarked beside an option of the marks (--label, --consent, --certificate, --key, --manifest); "
+                         "leave one of them out")
+    return None if unmarked else Marks(label, consent, None, manifest, certificate, key)
+
+
+def numbers(camera: str) -> tuple[float, ...]:
+    """The angles and the zoom of --camera; InputError for what are no numbers."""
     from s3dnerf.errors import InputError
 
     try:
@@ -308,5 +476,6 @@ def write_json(content: dict, path: str) -> None:
     part.replace(path)
 
 
-VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate, "compare": compare}
+VERBS = {"speak": speak, "verify": verify, "doctor": doctor, "serve": serve, "download": download, "manifest": manifest,
+         "prepare": prepare, "synthesize": synthesize, "train": train, "personalize": personalize, "models": models,
+         "bundle": bundle, "validate": validate, "evaluate": evaluate, "compare": compare}

@@ -1,14 +1,19 @@
 """All stages of training, one after another, from shards to a bundle of weights."""
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
+import os
+import shlex
+import signal
+import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
+from typing import Callable, Iterator, Optional, Sequence
 
 import yaml
 
@@ -58,23 +63,26 @@ class Curriculum:
         output: folder of the run: one sub-folder per stage, figures.json, and the bundle.
         overlays: YAML files that are stacked on every stage's own.
         gate: what happens below an expert's gate: its weight is reduced, the run stops, or (off) nothing.
+        launch: command that starts a stage's processes, such as `torchrun --nproc-per-node 8`; None leaves that to the
+            trainer, which starts one for every device of this machine.
 
     Raises:
-        InputError: for files that are missing, for more than one device, and for an output that was begun with other data,
-            overlays or stages.
+        InputError: for files that are missing, for several machines without a command that starts processes there, and for
+            an output that was begun with other data, overlays or stages.
     """
 
-    def __init__(self, plan: str, train: str, val: str, output: str, overlays: Sequence[str] = (), gate: str = "reduce"):
+    def __init__(self, plan: str, train: str, val: str, output: str, overlays: Sequence[str] = (), gate: str = "reduce",
+                 launch: Optional[str] = None):
         self.plan, self.data, self.output, self.gate = Path(plan), (train, val), Path(output), gate
+        self.launch = shlex.split(launch or "")
         self.overlays = [Path(path) for path in overlays]
         self.stages = {stage.name: stage for stage in read_stages(self.plan)}
         missing = [path for stage in self.stages.values() for path in self.files(stage) if not path.is_file()]
         if missing:
             raise InputError(f"no file {missing[0]}, which the stages of {plan} stack; correct the list, or the --config")
-        devices = {self.setting(stage, "trainer.devices") for stage in self.stages.values()} - {0, 1}
-        if devices:  # each process would begin the whole run again
-            raise InputError(f"found trainer.devices {devices.pop()}; expected 1 for a run of all stages: train a single "
-                             "stage on more by `s3dnerf fit`")
+        if not self.launch and any(self.setting(stage, "trainer.num_nodes") > 1 for stage in self.stages.values()):
+            raise InputError("found trainer.num_nodes above 1; expected --launch with the command that starts processes on all "
+                             "machines: see scripts/cluster/slurm.sh")
 
     def run(self, only: Optional[Sequence[str]] = None) -> None:
         """Runs the stages, or those named, and writes the bundle. InputError for an unknown name, or below the gate with
@@ -174,7 +182,10 @@ class Curriculum:
         begin = f", goes on from step {read(cut)['global_step']}" if cut.is_file() else ""
         say(f"{title}: {stage.does}; at most {most} steps{begin}")
         start = time.perf_counter()
-        fit(self._arguments(stage, folder))
+        if self.launch or self.setting(stage, "trainer.devices") not in (0, 1):
+            self._fit_in_processes(stage, self._arguments(stage, folder))
+        else:
+            fit(self._arguments(stage, folder))
         if not (folder / "best.ckpt").is_file():
             raise TrainingError(f"stage {stage.name} ended before its first validation; trainer.val_check_interval is above "
                                 f"trainer.max_steps ({most}), lower it")
@@ -183,6 +194,20 @@ class Curriculum:
         write_json(asdict(outcome), folder / "done.json")
         ended = "" if outcome.steps >= most else f", ended on a plateau of {self.setting(stage, 'best.monitor')}"
         say(f"{title}: {outcome.steps} steps in {duration(outcome.seconds)}{ended}; {told(outcome.figures)}")
+
+    def _fit_in_processes(self, stage: Stage, arguments: list[str]) -> None:
+        """Runs `s3dnerf fit` outside of this process: every process of a stage begins with the command that was given to the
+        first, which must not be that of the whole run. They end with this one."""
+        words = [*(self.launch or [sys.executable]), "-m", "s3dnerf", *arguments]
+        process = subprocess.Popen(words, start_new_session=True, preexec_fn=with_parent())
+        try:
+            status = process.wait()
+        except BaseException:
+            end_group(process)
+            raise
+        if status:
+            raise TrainingError(f"stage {stage.name} ended with status {status}, see above; the same command goes on from its last "
+                                "checkpoint")
 
     def _arguments(self, stage: Stage, folder: Path) -> list[str]:
         """The command line of `s3dnerf fit` for a stage."""
@@ -246,6 +271,28 @@ class Curriculum:
         target = self.output / "bundle"
         bundle(str(self.checkpoint(heads[-1].name)), str(target), str(self.checkpoint(experts[0])) if experts else None)
         say(f"use it: s3dnerf speak --weights {target} --photo face.jpg --speech hello.wav --output out.mp4")
+
+
+def with_parent() -> Optional[Callable[[], None]]:
+    """What a new process does first so that it is asked to end when the one that started it is gone; None elsewhere than on
+    Linux, where it would go on to its own end."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return lambda: library.prctl(1, signal.SIGTERM)
+
+
+def end_group(process: subprocess.Popen, patience: float = 30.0) -> None:
+    """Ends a process that leads a session, and all of it: asks, and after so many seconds does not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(patience)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def read_stages(path: Path) -> list[Stage]:

@@ -43,13 +43,16 @@ class SpeechDrive:
         device = next(self.model.parameters()).device
         low, far = max(0, first - reach(self.smooth)), first + count + reach(self.smooth)
         high = max(first + count, min(self.total, far))
-        windows = self.model.features.windows(self.sequence, low, high - low).to(device)
-        motion = self.model.drive(windows[None], self.gain)
+        motion = self.model.drive(self.windows(low, high - low).to(device)[None], self.gain)
         motion = motion.map(lambda x: smoothed(x[0], self.smooth)[None, first - low:first - low + count])
         code = motion.code.clone()
         code[..., -1] += eyes.to(device)
         share = ((self.begun + torch.arange(first, first + count, device=device)) / EASE).clamp_max(1)[:, None]
         return replace(motion, code=torch.lerp(self.own.to(device), code, share * share * (3 - 2 * share)))
+
+    def windows(self, first: int, count: int) -> Tensor:
+        """[count, C, W] speech features around the frames from `first` on."""
+        return self.model.features.windows(self.sequence, first, count)
 
 
 class FaceDrive:

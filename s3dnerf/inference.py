@@ -4,6 +4,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Iterator, Optional, Protocol, Sequence, Union
 
@@ -15,6 +16,8 @@ from s3dnerf.controls import Controls, filling
 from s3dnerf.data.tracking import CropBox, FaceTracker, Track, cut
 from s3dnerf.driving import FaceDrive, SpeechDrive
 from s3dnerf.errors import InputError
+from s3dnerf.marking.marking import MarkedWriter, Marking
+from s3dnerf.marking.marks import Marks, Origin, photo_hash
 from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter, check_output, frame_count, is_silent,
                            read_frames, read_image, read_sound, video_info)
 from s3dnerf.models.hub import DEFAULT, load_model
@@ -25,7 +28,7 @@ from s3dnerf.personal import PersonPath, PersonScene, followed_lips
 from s3dnerf.poses import LARGE_TURN, Blinks, FixedEyes, NaturalHead, RecordedHead, StillHead, move, smoothed
 from s3dnerf.progress import counting
 from s3dnerf.sheet import ContactSheet
-from s3dnerf.types import Appearance, Cameras, Portrait
+from s3dnerf.types import Appearance, Cameras, Motion, Portrait, Rendering
 
 BATCH = 8
 """frames that are rendered together"""
@@ -101,14 +104,21 @@ class PhotoScene:
 
     def frames(self, first: int, count: int) -> np.ndarray:
         """See `Scene`."""
-        stage = self.statistics.stage
-        with stage("motion"):
-            eyes = None if self.eyes is None else self.eyes.eyes(first, count, self.opening)
-            motion = self.drive.motion(first, count, eyes)
-            cameras = self.cameras(first, count).map(lambda x: x[None].to(self.statistics.device))
-        with stage("render"):
+        motion, cameras = self.prepared(first, count)
+        with self.statistics.stage("render"):
             rendering = self.model.render(self.appearance, motion, cameras)
-        with stage("composite"):
+        return self.composed(rendering, first, count)
+
+    def prepared(self, first: int, count: int) -> tuple[Motion, Cameras]:
+        """What moves the face and where it is seen from, each [1, count], in the frames from `first` on."""
+        with self.statistics.stage("motion"):
+            eyes = None if self.eyes is None else self.eyes.eyes(first, count, self.opening)
+            cameras = self.cameras(first, count).map(lambda x: x[None].to(self.statistics.device))
+            return self.drive.motion(first, count, eyes), cameras
+
+    def composed(self, rendering: Rendering, first: int, count: int) -> np.ndarray:
+        """Frames [count, H, W, 3] uint8 of a rendering [1, count] of what was `prepared`."""
+        with self.statistics.stage("composite"):
             return zoomed(self.canvas.frames(rendering), self.camera.at(first, count).zoom, self.region)
 
 
@@ -116,11 +126,14 @@ class TalkingVideo:
     """A video that is rendered while it is read: iterate over its frames [H, W, 3] uint8, or save it.
 
     Attributes: `sound` [N] float32 at 16 kHz, `photo` [H, W, 3] uint8 as it is shown (None where there is none), `width`,
-    `height`, `statistics`.
+    `height`, `statistics`, `origin` (what its marks tell). Frames that are read are not marked (`marking` does that); a saved
+    file is, unless it is asked not to be.
     """
 
-    def __init__(self, scene: Scene, photo: Optional[np.ndarray], sound: np.ndarray, statistics: Statistics):
+    def __init__(self, scene: Scene, photo: Optional[np.ndarray], sound: np.ndarray, statistics: Statistics,
+                 source: Optional[str] = None):
         self.scene, self.photo, self.sound, self.statistics = scene, photo, sound, statistics
+        self.origin = Origin(Path(statistics.weights).name, source)
         self.width, self.height = scene.width, scene.height
         statistics.width, statistics.height = scene.width, scene.height
 
@@ -133,19 +146,25 @@ class TalkingVideo:
                 frames = self.scene.frames(first, min(BATCH, len(self) - first))
             yield from frames
 
-    def save(self, output: PathLike, sheet: Optional[PathLike] = None, progress: bool = False) -> Statistics:
+    def marking(self, marks: Marks = Marks()) -> Marking:
+        """What marks the frames and the file of this video, for those who write it themselves."""
+        return Marking(marks, self.origin, self.width, self.height)
+
+    def save(self, output: PathLike, sheet: Optional[PathLike] = None, progress: bool = False,
+             marks: Optional[Marks] = Marks()) -> Statistics:
         """Writes the video with its sound, and a contact sheet where a path for one is given.
 
-        `progress` says on stderr how far it is. InputError if the output cannot be written; nothing is left behind if
-        anything goes wrong.
+        `progress` says on stderr how far it is. The video is marked as synthetic (docs/marking.md); with `marks` None nothing
+        tells that it is. InputError if the output cannot be written; nothing is left behind if anything goes wrong.
         """
         import av
 
         output = check_output(output)
         page = ContactSheet(self.photo, len(self), self.scene.region)
+        open_writer = VideoWriter if marks is None else partial(MarkedWriter, marking=self.marking(marks))
         try:
             with counting("rendering", len(self), progress) as advance, \
-                    VideoWriter(output, self.width, self.height, sound=self.sound) as writer:
+                    open_writer(output, self.width, self.height, sound=self.sound) as writer:
                 for index, frame in enumerate(self):
                     with self.statistics.stage("encode video"):
                         writer.write(frame)
@@ -157,6 +176,22 @@ class TalkingVideo:
             raise InputError(f"cannot write {output} ({error.strerror}); free some space or choose another folder") \
                 from None
         return self.statistics
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A photo that was looked at and encoded (`TalkingHead.identify`), for as many videos as are wanted."""
+
+    image: np.ndarray
+    """[H, W, 3] uint8: the photo"""
+    box: CropBox
+    """where the model looks"""
+    appearance: Appearance
+    """[1]"""
+    remarks: list[str]
+    """what the user should know of the photo"""
+    source: str
+    """SHA-256 of the photo's file, hexadecimal (`marks.photo_hash`)"""
 
 
 class TalkingHead:
@@ -182,14 +217,29 @@ class TalkingHead:
         device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         return cls(load_model(weights, device), str(weights), device)
 
-    def speak(self, photo: Union[PathLike, np.ndarray, None] = None, speech: Union[PathLike, np.ndarray, None] = None, *,
+    def identify(self, photo: Union[PathLike, np.ndarray], statistics: Optional[Statistics] = None) -> Identity:
+        """The face of a photo, found and encoded once; `speak` takes it in place of the photo.
+
+        `statistics` notes where the time goes. InputError for a photo that cannot be used, or weights that need none.
+        """
+        self._check_mode(isinstance(self.model, Person), photo, Controls())
+        statistics = statistics or Statistics(self.name, self.device, 0)
+        with statistics.stage("read"):
+            image, source = _photo(photo), photo_hash(photo)
+        with statistics.stage("tracking"):
+            portrait, box, remarks = FaceTracker().portrait(image, self.model.image_size)
+        with torch.inference_mode(), statistics.stage("encode identity"):
+            appearance = self.model.with_detail(self.model.encode(Portrait.stack([portrait]).to(self.device)))
+        return Identity(image, box, appearance, remarks, source)
+
+    def speak(self, photo: Union[PathLike, np.ndarray, Identity, None] = None, speech: Union[PathLike, np.ndarray, None] = None, *,
               frame: Optional[str] = None, pose: PathLike = "natural", drive: Optional[PathLike] = None,
               mouth_gain: Optional[float] = None, camera: Sequence[float] = (0.0, 0.0), eyes: Union[str, float] = "keep",
               background: PathLike = "keep", smooth: float = 0.0, seed: int = 0, progress: bool = False) -> TalkingVideo:
         """The person of the photo saying the speech, as a video that is rendered when it is read or saved.
 
         Args:
-            photo: image file, or [H, W, 3] uint8 RGB; None for a person who was learned from a video.
+            photo: image file, [H, W, 3] uint8 RGB, or what `identify` made of one; None for a person who was learned from a video.
             speech: any file with sound, or [N] float32 in [-1, 1] at 16 kHz; None takes the sound of `drive`.
             frame: "full" (the photo, its long side at most 1080; None where there is one) or "face" (the square around the
                 head; None for a learned person, who has no other).
@@ -219,14 +269,15 @@ class TalkingHead:
         statistics = Statistics(self.name, self.device, seed)
         with statistics.stage("read"):
             sound = _sound(drive if speech is None else speech)
-            image = None if learned else _photo(photo)
+        identity = photo if learned or isinstance(photo, Identity) else self.identify(photo, statistics)
         statistics.frames = frame_count(len(sound))
         statistics.remarks += _remarks(sound, controls)
         with statistics.stage("tracking"):
             tracks = {path: _track(path, progress) for path in controls.recordings}
         if learned:
             return TalkingVideo(self._person(sound, tracks, controls, statistics), None, sound, statistics)
-        return self._photo_speaks(image, sound, tracks, controls, statistics)
+        statistics.remarks += identity.remarks
+        return self._photo_speaks(identity, sound, tracks, controls, statistics)
 
     def _check_mode(self, learned: bool, photo, controls: Controls) -> None:
         """InputError for what these weights cannot do, or lack."""
@@ -242,26 +293,20 @@ class TalkingHead:
             option = "--mouth-gain" if controls.drive is None else "--drive"
             raise InputError(f"these weights know no lip code, which {option} is about; leave it out")
 
-    def _photo_speaks(self, image, sound, tracks, controls: Controls, statistics: Statistics) -> TalkingVideo:
+    def _photo_speaks(self, identity: Identity, sound, tracks, controls: Controls, statistics: Statistics) -> TalkingVideo:
         """The one-shot model's way of `speak`."""
-        size, drive = self.model.image_size, controls.drive
-        with statistics.stage("tracking"):
-            portrait, box, remarks = FaceTracker().portrait(image, size)
-        statistics.remarks += remarks
+        appearance, drive = identity.appearance, controls.drive
         head = _head(tracks, controls, statistics)
-        with torch.inference_mode():
-            with statistics.stage("encode identity"):
-                appearance = self.model.with_detail(self.model.encode(Portrait.stack([portrait]).to(self.device)))
-            with statistics.stage("speech features"):
-                gain, smooth, mesh = controls.mouth_gain, controls.smooth, appearance.portrait.mesh[0]
-                driver = (SpeechDrive(self.model, sound, mesh, gain, smooth) if drive is None
-                          else FaceDrive(self.model, tracks[str(drive)], gain, smooth))
-        photo, box = shrink(image, box)
+        with torch.inference_mode(), statistics.stage("speech features"):
+            gain, smooth, mesh = controls.mouth_gain, controls.smooth, appearance.portrait.mesh[0]
+            driver = (SpeechDrive(self.model, sound, mesh, gain, smooth) if drive is None
+                      else FaceDrive(self.model, tracks[str(drive)], gain, smooth))
+        photo, box = shrink(identity.image, identity.box)
         with statistics.stage("tracking"):
             canvas = self._canvas(photo, box, controls)
         eyes = controls.eyes_over(statistics.frames) or (head if drive is None else None)
         scene = PhotoScene(self.model, appearance, driver, head, canvas, statistics, controls.path, eyes)
-        return TalkingVideo(scene, photo, sound, statistics)
+        return TalkingVideo(scene, photo, sound, statistics, identity.source)
 
     def _canvas(self, photo: np.ndarray, box: CropBox, controls: Controls) -> Union[FaceFrame, FullFrame]:
         """What the frames of a photo are put together on."""

@@ -85,33 +85,38 @@ def _to_rgb(image):
     return image.convert("RGB")
 
 
-def _open(path: Path, what: str):
+def _open(path: Path, what: str, kind: Optional[str] = None):
     import av
 
     try:
-        return av.open(str(path))
+        return av.open(str(path), format=kind)
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} is not a {what} that can be read ({reason}); convert it to wav or mp4") from None
 
 
-def read_sound(path: PathLike, allow_silence: bool = True) -> np.ndarray:
+def read_sound(path: PathLike, allow_silence: bool = True, kind: Optional[str] = None,
+               max_seconds: Optional[float] = None) -> np.ndarray:
     """A recording [N] float32, mono, 16 kHz, in [-1, 1]; takes any container with a sound track, a video too.
 
     Sound that starts later than the picture is padded at its beginning, so that sample 0 is frame 0. InputError for what is
-    missing, unreadable, without sound, shorter than 0.2 s or not finite, and, unless allowed, for silence.
+    missing, unreadable, without sound, shorter than 0.2 s or not finite, and, unless allowed, for silence; and for more than
+    `max_seconds`, as soon as they are decoded. `kind` is libav's name of the container; None leaves it to its guess.
     """
     import av
 
     path = check_file(path, "recording")
-    with _open(path, "recording") as container:
+    with _open(path, "recording", kind) as container:
         if not container.streams.audio:
             raise InputError(f"{path} has no sound track; give a recording of speech")
         stream = container.streams.audio[0]
         resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        parts, begin = [], None
+        parts, begin, heard = [], None, 0.0
         try:
             for frame in container.decode(stream):
+                heard += frame.samples / frame.sample_rate
+                if max_seconds is not None and heard > max_seconds + FILLING / SAMPLE_RATE:
+                    raise InputError(f"{path} lasts longer than {max_seconds:g} s; expected at most that: cut it")
                 begin = begin if begin is not None else _late_start(container, frame)
                 gain = 0.5 ** 0.5 if frame.layout.nb_channels == 2 else 1.0  # the mixer adds equal channels up to 1.4
                 parts += [chunk.to_ndarray()[0] * gain for chunk in resampler.resample(frame)]
@@ -293,6 +298,7 @@ class VideoWriter:
             for stream in filter(None, (self.video, self.audio)):
                 self.container.mux(stream.encode(None))
             self.container.close()
+            self.complete()
             os.replace(self.part, self.path)
         except BaseException:
             self._abandon()
@@ -311,6 +317,9 @@ class VideoWriter:
         self.count += 1
         if self.count % self.fps == 0:
             self._write_sound(self.count * SAMPLE_RATE // self.fps)
+
+    def complete(self) -> None:
+        """Nothing; for what is to be done to the whole file, `part`, before it appears."""
 
     def _write_sound(self, until: int) -> None:
         """Encodes the sound up to a sample."""

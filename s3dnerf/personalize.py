@@ -15,6 +15,8 @@ from s3dnerf.curriculum import Curriculum, say, told
 from s3dnerf.data.person import learned_frames, read_person
 from s3dnerf.data.person_video import prepare_person
 from s3dnerf.errors import InputError
+from s3dnerf.marking.marking import MarkedWriter, Marking
+from s3dnerf.marking.marks import Marks, Origin
 from s3dnerf.media import SAMPLES_PER_FRAME, VideoWriter, check_file
 from s3dnerf.models.hub import DEFAULT, load_model, save_model
 from s3dnerf.paste import to_bytes
@@ -117,9 +119,10 @@ def show_held_out(model, shards: Path, output: Path, frames: Optional[int] = Non
     sound = video.sound[first * SAMPLES_PER_FRAME:last * SAMPLES_PER_FRAME]
     codes, eyes = model.speech_codes(sound), model.lip_codes(video.mesh)[1][first:last]
     rows = []
-    writers = [VideoWriter(output / name, model.image_size, model.image_size, sound=sound.numpy())
-               for name in ("held_out.mp4", "recording.mp4")]
-    with writers[0] as ours, writers[1] as theirs:
+    size, heard = model.image_size, sound.numpy()
+    marking = Marking(Marks(), Origin(output.resolve().name), size, size)
+    with MarkedWriter(output / "held_out.mp4", size, size, marking, sound=heard) as ours, \
+            VideoWriter(output / "recording.mp4", size, size, sound=heard) as theirs:
         for index in range(last - first):
             condition = Condition(codes[index:index + 1], eyes[index:index + 1], torch.tensor([-1]))
             frame = to_bytes(model.render(video.cameras[first + index:first + index + 1], condition).image)[0]

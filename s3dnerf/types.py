@@ -233,6 +233,8 @@ class Clip(TensorRecord):
     """[B]"""
     keys: list
     """B clip names."""
+    sound: Optional[Tensor] = None
+    """[B, T * 640] at 16 kHz, of whole clips; None where frames are chosen."""
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,13 @@ import yaml
 
 from s3dnerf.allocator import keep_freed_memory
 from s3dnerf.cli import main
-from s3dnerf.data.detection import FaceDetector
 from s3dnerf.data.module import ClipDataModule
-from s3dnerf.face import EYE_CORNERS, LANDMARKS_68, mouth_opening
+from s3dnerf.evaluation.faces import landmark_figures
+from s3dnerf.evaluation.footage import Footage, look
+from s3dnerf.evaluation.networks import find as find_network, load_lpips
+from s3dnerf.evaluation.protocol import Protocol
 from s3dnerf.geometry import project
-from s3dnerf.metrics import correlation, landmark_distance, sharpness, ssim, sync_margin
+from s3dnerf.metrics import sharpness, ssim_gaussian, sync_margin
 from s3dnerf.models.hub import load_lip_sync, load_model
 from s3dnerf.networks.lip_sync import crop_lips
 from s3dnerf.systems.tracking import pixels, read_spoken, write_regions, write_video
@@ -115,32 +117,24 @@ def train(stage, variant, options, start):
 
 def landmarks(frames):
     """Landmarks [T, 478, 2] that the face tracker finds in frames [T, 3, H, W], and in which it finds a face [T]."""
-    found = []
-    with FaceDetector(still=False) as detector:
-        for frame in (frames.permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().numpy():
-            faces = detector.faces(frame)
-            found.append(faces[0] if faces else np.full((478, 2), np.nan))
-    found = torch.from_numpy(np.stack(found)).float()
-    return found, ~found[:, 0, 0].isnan()
+    pictures = (frames.permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().numpy()
+    footage = look("", lambda: iter(pictures))
+    return torch.from_numpy(footage.landmarks).float(), torch.from_numpy(footage.seen)
 
 
 def mouth_figures(points, truth):
-    """F-LMD, M-LMD and the correlation of the mouth's opening of landmarks [T, 478, 2] against the recording's."""
-    seen = ~(points[:, 0, 0].isnan() | truth[:, 0, 0].isnan())
-    if seen.sum() < 3:
-        return {"f_lmd": None, "m_lmd": None, "mouth_corr": None}
-    points, truth = points[seen], truth[seen]
-    eyes = (truth[:, EYE_CORNERS[0]] - truth[:, EYE_CORNERS[1]]).norm(dim=-1)
-    face, mouth = list(LANDMARKS_68), list(LANDMARKS_68[48:])
-    return {"f_lmd": landmark_distance(points[:, face], truth[:, face], eyes).mean().item(),
-            "m_lmd": landmark_distance(points[:, mouth], truth[:, mouth], eyes).mean().item(),
-            "mouth_corr": correlation(mouth_opening(points), mouth_opening(truth)).item()}
+    """F-LMD, M-LMD and the correlation of the mouth's opening of landmarks [T, 478, 2] against the recording's, as
+    `s3dnerf evaluate` has them; distances in percent of the eye distance."""
+    made, true = (Footage("", lambda: iter(()), x.numpy(), (1, 1)) for x in (points, truth))
+    found = landmark_figures(made, true, Protocol())
+    names = {"f_lmd": "f_lmd_percent", "m_lmd": "m_lmd_percent", "mouth_corr": "mouth_correlation"}
+    return {name: found.get(figure) for name, figure in names.items()}
 
 
 def frame_figures(frames, clip, truth, judge, lpips):
     """All figures of frames [T, 3, H, W] that stand for a clip whose recorded landmarks are `truth` [T, 478, 2]."""
     head = torch.nn.functional.interpolate(clip.head[0], size=frames.shape[-2:])
-    figures = {"ssim": ssim(frames, clip.frames[0]).item(),
+    figures = {"ssim": ssim_gaussian(frames, clip.frames[0]).mean().item(),
                "sharpness": (sharpness(frames, head).mean() / sharpness(clip.frames[0], head).mean()).item(),
                "lpips": lpips(2 * frames - 1, 2 * clip.frames[0] - 1).mean().item() if lpips else None, "sync": None}
     if judge is not None and len(frames) > judge.frames:
@@ -191,11 +185,8 @@ def reference(clips, truths, judge, lpips, shown):
 
 def perceptual_network():
     """LPIPS with its AlexNet where torch keeps one on this machine; None otherwise, never random weights."""
-    if not list(Path(torch.hub.get_dir(), "checkpoints").glob("alexnet-owt-*.pth")):
-        return None
-    from lpips import LPIPS
-
-    return LPIPS(net="alex", verbose=False).eval()
+    path = find_network("alexnet", None)
+    return None if path is None else load_lpips(path)
 
 
 def interval(values):

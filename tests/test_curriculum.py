@@ -24,7 +24,8 @@ from s3dnerf.systems import MotionSystem
 ROOT = Path(__file__).parent.parent
 PLAN = ROOT / "configs" / "stages.yaml"
 QUICK = [str(ROOT / "configs" / name) for name in ("motion.yaml", "overlays/speech.yaml")]
-SMALL = {"model": {"init_args": {"model": {"init_args": {"image_size": 64, "encoder_channels": [8, 8, 8, 8]}}}}}
+SMALL = {"model": {"init_args": {"model": {"init_args": {"image_size": 64, "encoder_channels": [8, 8, 8, 8]}}}},
+         "data": {"init_args": {"size": 64}}}
 STAGES = ["lip_sync", "judge", "speech", "motion", "static", "dynamic", "sync", "full", "adversarial"]
 
 
@@ -98,7 +99,7 @@ def speak(bundle, folder):
 def test_stages_start_from_the_best_of_those_before(people, tmp_path):
     """With a rate of 0 a stage ends where it starts, and so do those after it, also over one that is left out."""
     still = {"model": {"init_args": {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.0}}}}}
-    changes = {"model": {"init_args": SMALL["model"]["init_args"] | still["model"]["init_args"]},
+    changes = {**SMALL, "model": {"init_args": SMALL["model"]["init_args"] | still["model"]["init_args"]},
                "trainer": {"max_steps": 1, "val_check_interval": 1}}
     path = plan(tmp_path, ("a", {}), ("b", {"init_from": {"": "a"}}), ("c", {"init_from": {"": "b"}}))
     arguments = command(tmp_path / "run", people, "--plan", path, changes=changes | {"seed_everything": 3})
@@ -125,7 +126,7 @@ def cut(monkeypatch, step):
 
 def test_a_run_that_was_cut_ends_as_one_that_was_not(people, tmp_path, monkeypatch, capfd):
     """Cut between validations, in the middle of an epoch: weights, averages, moments, bitwise the same, plateau and best too."""
-    changes = SMALL | {"trainer": {"max_steps": 6, "val_check_interval": 2}, "data": {"init_args": {"steps_per_epoch": 3}}}
+    changes = SMALL | {"trainer": {"max_steps": 6, "val_check_interval": 2}, "data": {"init_args": {"size": 64, "steps_per_epoch": 3}}}
     path = plan(tmp_path, ("a", {}), ("b", {"init_from": {"": "a"}}))
     runs = [tmp_path / name / "run" for name in ("whole", "cut")]
     for run in runs:

@@ -49,8 +49,8 @@ class Patch:
         eyes = max(1.0, float(np.linalg.norm(np.subtract(*landmarks[list(EYE_CORNERS)]))))
         side = PATCH_EXTENT * eyes
         box = CropBox(*(landmarks[list(RIGID)].mean(0) - side / 2), side)
-        crop = cut(frame[None], box, round(min(side, PATCH_PIXELS)))[0]
-        return cls(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), box)
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        return cls(cut(grey[None], box, round(min(side, PATCH_PIXELS)))[0], box)
 
 
 @lru_cache(maxsize=1)
@@ -147,7 +147,7 @@ class _Frame:
 
         grey = cv2.GaussianBlur(patch.pixels.astype(np.float32), (0, 0), 1.0)
         slope = lambda x, y: cv2.Sobel(grey, cv2.CV_32F, x, y, scale=1 / 8)
-        self.maps = [grey, slope(1, 0), slope(0, 1)]
+        self.maps = cv2.merge([grey, slope(1, 0), slope(0, 1)])
         scale, corner = len(grey) / patch.box.side, np.array([patch.box.left, patch.box.top])
         self.focal, self.centre = intrinsics[[0, 1], [0, 1]] * scale, (intrinsics[:2, 2] - corner) * scale
         self.landmarks = (landmarks[list(RIGID)] - corner) * scale
@@ -162,22 +162,25 @@ class _Frame:
         import cv2
 
         x, y = (pixels.T - 0.5).astype(np.float32)
-        return np.stack([cv2.remap(values, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0] for values in self.maps])
+        return cv2.remap(self.maps, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0].T.astype(np.float64)
 
     def offsets(self, face: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
         """[N, 2] of landmarks from where the metric face has them, hundredths of a head unit."""
         return (self.landmarks - self.project(face, rotation, translation)[1]) * (100 * translation[2] / self.focal)
 
-    def slopes(self, points: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-        """[N, 2, 6] how pixels of points [N, 3] change when the head turns about its own origin, and when it shifts."""
-        seen, _ = self.project(points, rotation, translation)
-        x, y, z = (seen - translation).T
-        zero = np.zeros_like(x)
-        turn = np.stack([zero, z, -y, -z, zero, x, y, -x, zero], -1).reshape(-1, 3, 3)
-        lens = np.zeros((len(seen), 2, 3))
-        lens[:, [0, 1], [0, 1]] = self.focal / seen[:, 2:]
-        lens[:, :, 2] = -self.focal * seen[:, :2] / seen[:, 2:] ** 2
-        return np.concatenate([lens @ turn, lens], -1)
+    def slopes(self, change: np.ndarray, seen: np.ndarray, translation: np.ndarray) -> np.ndarray:
+        """[N, 6] how fast something that changes by [2, N] along a pixel's x and y does so as the head turns about its own
+        origin, and as it shifts; points [N, 3] in the camera's frame."""
+        x, y, z = seen.T
+        across, down = change * self.focal[:, None] / z
+        shift = np.stack([across, down, -(across * x + down * y) / z], 1)
+        return np.concatenate([_cross(seen - translation, shift), shift], 1)
+
+    def mark_slopes(self, face: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+        """[2 M, 6] the same of where landmarks [M, 3] are, hundredths of a head unit."""
+        seen, scale = face @ rotation.T + translation, 100 * translation[2] / self.focal
+        return np.stack([self.slopes(np.outer(axis, np.ones(len(face))) * scale[:, None], seen, translation)
+                         for axis in np.eye(2)], 1).reshape(-1, 6)
 
     def solve(self, skin: "Skin", rotation: np.ndarray, translation: np.ndarray) -> Optional[tuple[np.ndarray, np.ndarray]]:
         """The refined pose, or None where it is not to be believed."""
@@ -186,16 +189,16 @@ class _Frame:
         start, light = rotation, np.array([1.0, 0.0])
         shade = np.stack([skin.shade, np.ones_like(skin.shade)], 1)
         for _ in range(ROUNDS):
-            grey, *change = self.read(self.project(skin.points, rotation, translation)[1])
+            seen, pixels = self.project(skin.points, rotation, translation)
+            grey, *change = self.read(pixels)
             wrong = grey - shade @ light
-            slope = np.einsum("in,nij->nj", change, self.slopes(skin.points, rotation, translation))
-            slope = np.concatenate([slope, -shade], 1)
-            left, right = _normal(slope[:, None], wrong[:, None], PIXEL_KNEE, PIXEL_WEIGHT * skin.share)
-            scale = 100 * translation[2] / self.focal
-            wrong_marks = skin.offsets - self.offsets(skin.face, rotation, translation)
-            slope = np.pad(self.slopes(skin.face, rotation, translation) * scale[:, None], ((0, 0), (0, 0), (0, 2)))
-            more = _normal(slope, wrong_marks, LANDMARK_KNEE, 1.0)
-            step = np.linalg.solve(left + more[0] + 1e-6 * np.eye(8), right + more[1])  # a blank picture says nothing
+            slope = np.concatenate([self.slopes(np.stack(change), seen, translation), -shade], 1)
+            left, right = _normal(slope, wrong, np.abs(wrong), PIXEL_KNEE, PIXEL_WEIGHT * skin.share)
+            marks = self.mark_slopes(skin.face, rotation, translation)
+            off = skin.offsets - self.offsets(skin.face, rotation, translation)
+            more = _normal(marks, off.reshape(-1), np.repeat(np.linalg.norm(off, axis=1), 2), LANDMARK_KNEE, 1.0)
+            left[:6, :6], right[:6] = left[:6, :6] + more[0], right[:6] + more[1]
+            step = np.linalg.solve(left + 1e-6 * np.eye(8), right)  # a blank picture says nothing
             rotation = cv2.Rodrigues(step[:3])[0] @ rotation
             translation, light = translation + step[3:6], light + step[6:]
         turned = np.degrees(np.linalg.norm(cv2.Rodrigues(rotation @ start.T)[0]))
@@ -203,11 +206,15 @@ class _Frame:
         return (rotation, translation) if believed else None
 
 
-def _normal(slope: np.ndarray, wrong: np.ndarray, knee: float,
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[N, 3] vector products of [N, 3]; np.cross takes several times as long."""
+    (u, v, w), (x, y, z) = a.T, b.T
+    return np.stack([v * z - w * y, w * x - u * z, u * y - v * x], 1)
+
+
+def _normal(slope: np.ndarray, wrong: np.ndarray, size: np.ndarray, knee: float,
             weight: Union[float, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Normal equations [8, 8] and [8] of residuals [N, D] with slopes [N, D, 8], large ones counted less; one weight for
-    all, or [N]."""
-    size = np.linalg.norm(wrong, axis=1)
-    share = weight * np.minimum(1, knee / np.maximum(size, 1e-9))
-    left = np.einsum("nda,n,ndb->ab", slope, share, slope, optimize=True)
-    return left, -np.einsum("nda,n,nd->a", slope, share, wrong, optimize=True)
+    """Normal equations [D, D] and [D] of residuals [N] with slopes [N, D]; those of a size [N] beyond the knee count less;
+    one weight for all, or [N]."""
+    weighted = slope * (weight * np.minimum(1, knee / np.maximum(size, 1e-9)))[:, None]
+    return weighted.T @ slope, -(weighted.T @ wrong)

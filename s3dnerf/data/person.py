@@ -1,7 +1,7 @@
 """One person's recording: from a video to a shard, and from the shard to batches of pixels."""
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, islice
 from typing import Iterator, Optional
 
 import numpy as np
@@ -75,7 +75,10 @@ class PersonDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Epoch:
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return Epoch(self.batches(torch.Generator().manual_seed(10_000 * self.seed + epoch)), self.steps_per_epoch)
+        if self.trainer and self.trainer.world_size > 1:
+            raise DatasetError(f"found {self.trainer.world_size} processes; one person is learned in one: set trainer.devices to 1")
+        draw = lambda: torch.Generator().manual_seed(10_000 * self.seed + epoch)
+        return Epoch(lambda first: islice(self.batches(draw()), first, None), self.steps_per_epoch)
 
     def val_dataloader(self):
         chosen = torch.linspace(self.learned, len(self.video.frames) - 1, self.val_frames).long()

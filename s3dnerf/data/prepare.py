@@ -1,34 +1,34 @@
 """From raw videos to shards: convert, cut, track, refuse what is bad, and say why."""
 from __future__ import annotations
 
-import csv
 import json
-import os
 import pickle
 import random
-from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from s3dnerf.data.engine import Engine, each_done
+from s3dnerf.data.manifest import KEPT, clip_name, read_manifest
+from s3dnerf.data.quality import (MAX_BLUR, MIN_SECONDS, blur, company, conversions, longest, longest_shot, picture_shots,
+                                  refusal, sample_rate, track_slice)
 from s3dnerf.data.shards import (TrackedClip, encode_info, encode_sample, encode_sound, write_people, write_shards,
                                  write_whole)
-from s3dnerf.data.sync import Matcher, SyncProfile, cut_sound, sync_profile
-from s3dnerf.data.tracking import (MAX_ERROR, MAX_YAW, MIN_EYES, FaceTracker, Track, cut, mouth_masks, segment)
-from s3dnerf.errors import DatasetError, InputError
-from s3dnerf.face import EYE_CORNERS, LANDMARKS_68, RIGID
-from s3dnerf.media import FPS, read_frames, read_sound
+from s3dnerf.data.summary import Shown, summary_page, thumbnail
+from s3dnerf.data.sync import FARTHEST, Matcher, SyncEstimate, SyncProfile, cut_sound, sync_profile
+from s3dnerf.data.tracking import FaceTracker, Track, cut, mouth_masks, segment
+from s3dnerf.errors import InputError
+from s3dnerf.face import LANDMARKS_68
+from s3dnerf.media import FPS, is_silent, read_frames, read_sound, video_info
 from s3dnerf.progress import Progress
 
-CUT_JUMP = 0.35
-"""a shot ends where the rigid landmarks' mean jumps by more than this many eye distances from one frame to the next"""
-MIN_SECONDS = 0.9
-REPORT = ("file", "piece", "status", "reason", "frames", "reprojection_error", "yaw", "eyes", "focal", "sync_offset",
-          "sync_confidence")
+VERSION = 2
+"""goes up when what is done to a clip changes: what was kept by an earlier one is then done again"""
+REPORT = ("file", "piece", "status", "reason", "person", "frames", "reprojection_error", "yaw", "eyes", "blur", "focal",
+          "sync_offset", "sync_confidence", "fps", "sample_rate", "remarks")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Job:
     """where its result is kept until the shards are written"""
     expert: Optional[Callable[[], Matcher]] = None
     """makes what tells how well lips go with sounds; None leaves the sound where it is"""
+    sound: Optional[Path] = None
+    """what it is heard in; None: in the file itself"""
+    leader: Optional[Path] = None
+    """result of another file that was recorded at once and heard in the same sound: its lips tell the offset"""
 
 
 class Piece(NamedTuple):
@@ -58,74 +62,68 @@ class Piece(NamedTuple):
     first: int = 0
     """its first frame in the file"""
     profile: Optional[SyncProfile] = None
+    picture: bytes = b""
+    """JPEG of its face, or of what was there"""
 
 
 def prepare(manifest: Path, videos: Path, output: Path, *, split: Optional[Sequence[str]] = None, size: int = 256,
             workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0,
-            expert: Optional[Callable[[], Matcher]] = None) -> None:
-    """Turns the clips of a manifest into shards, `output/SPLIT/SPLIT-000000.tar`, with a report of every clip.
+            expert: Optional[Callable[[], Matcher]] = None, engine: Engine = "local") -> None:
+    """Turns the clips of a manifest into shards, `output/SPLIT/SPLIT-000000.tar`, with a report of every clip (report.tsv)
+    and a page to look at (summary.html).
 
     The manifest is a table (tab separated) with the columns file, person, split and source; files are relative to
-    `videos`. Finished clips are kept under `output/.work`, so that a run that was killed goes on where it stopped, and
-    writes the same shards. With an `expert` (a function that can be pickled, called in every process) the sound of each
-    recording that is out of step is moved, by as much in all of its clips. DatasetError for a manifest that cannot be used.
+    `videos`. It may have view, emotion, level and take, which are kept, and `sound` (the file that a clip is heard in) and
+    `in_step_with` (the file, recorded at once, whose lips tell how far that sound is off).
+
+    Finished clips are kept under `output/.work`, so that a run that was killed goes on where it stopped, and writes the same
+    shards. With an `expert` (a function that can be pickled, called in every process) the sound of each recording that is
+    out of step is moved, by as much in all of its clips. DatasetError for a manifest that cannot be used.
     """
-    rows = read_manifest(Path(manifest), split)
-    work = Path(output) / ".work"
-    work.mkdir(parents=True, exist_ok=True)
-    how = f"{size}-{max_seconds:g}-{sha256(pickle.dumps(expert)).hexdigest()[:8]}"
-    jobs = [Job(Path(videos) / row["file"], row, size, max_seconds,
-                work / f"{row['split']}-{clip_name(row['file'])}-{how}.pkl", expert) for row in rows]
+    jobs = make_jobs(read_manifest(Path(manifest), split), Path(videos), Path(output) / ".work", size, max_seconds, expert)
+    jobs[0].done.parent.mkdir(parents=True, exist_ok=True)
     todo = [job for job in jobs if not job.done.exists()]
     progress = Progress("preparing", len(todo), "clips")
-    if todo:
-        with get_context("spawn").Pool(min(workers or os.cpu_count() or 1, len(todo))) as pool:
-            for _ in pool.imap_unordered(run, todo):
-                progress.advance()
+    for group in ([job for job in todo if not job.leader], [job for job in todo if job.leader]):  # leaders first
+        for _ in each_done(run, group, engine, workers):
+            progress.advance()
     progress.finish()
-    for name in sorted({row["split"] for row in rows}):
+    for name in sorted({job.row["split"] for job in jobs}):
         assemble([job for job in jobs if job.row["split"] == name], Path(output) / name, name, clips_per_shard)
 
 
-def read_manifest(path: Path, split: Optional[Sequence[str]]) -> list[dict]:
-    """The rows of the wanted splits; DatasetError if the file or a column is missing, names clash, or no row is left."""
-    if not path.is_file():
-        raise DatasetError(f"no manifest {path}; give a table with the columns file, person, split, source")
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    missing = {"file", "person", "split", "source"} - set(rows[0] if rows else ())
-    if missing:
-        raise DatasetError(f"{path} has no column {', '.join(sorted(missing))}; expected file, person, split, source")
-    chosen = [row for row in rows if split is None or row["split"] in split]
-    if not chosen:
-        raise DatasetError(f"{path} has no clip of split {', '.join(split or ())}; it has "
-                           f"{', '.join(sorted({row['split'] for row in rows}))}")
-    names = Counter((row["split"], clip_name(row["file"])) for row in chosen)
-    (_, name), count = names.most_common(1)[0]
-    if count > 1:
-        raise DatasetError(f"{path} has {count} files that would all be called {name} in a split; rename one")
-    return sorted(chosen, key=lambda row: row["file"])
-
-
-def clip_name(file: str) -> str:
-    """The name of a file's clips, from its whole path, so that `ann/001.mp4` and `bob/001.mp4` stay apart."""
-    return str(Path(file).with_suffix("")).replace("/", "-").replace(".", "_")
+def make_jobs(rows: list[dict], videos: Path, work: Path, size: int, max_seconds: float,
+              expert: Optional[Callable[[], Matcher]]) -> list[Job]:
+    """The jobs of a manifest's rows. Results are called after all that they depend on."""
+    names = {}
+    for row in rows:
+        how = sha256(pickle.dumps((VERSION, size, float(max_seconds), sorted(row.items()), expert))).hexdigest()[:12]
+        names[row["file"]] = work / f"{row['split']}-{clip_name(row['file'])}-{how}.pkl"
+    return [Job(videos / row["file"], row, size, max_seconds, names[row["file"]], expert,
+                videos / row["sound"] if row.get("sound") else None,
+                names.get(row.get("in_step_with")) if row.get("in_step_with") != row["file"] else None) for row in rows]
 
 
 def run(job: Job) -> None:
     """Tracks one file and keeps its samples and report lines; a bad file is a line of the report."""
+    import cv2
     import torch
 
     torch.set_num_threads(1)
-    results, sound = [], np.zeros(0, np.float32)
+    cv2.setNumThreads(1)
+    results, sound, told = [], np.zeros(0, np.float32), {}
     try:
-        sound = read_sound(job.file)
+        sound = read_sound(job.sound or job.file)
+        told = {"fps": f"{video_info(job.file).fps:.4g}", "sample_rate": sample_rate(job.sound or job.file),
+                "remarks": "; ".join(conversions(str(job.file)))}
         for piece in pieces(job, sound):
             results.append(piece)
     except InputError as error:
         results.append(Piece(0, None, report(job, 0, reason=str(error))))
+    results = [piece._replace(line=piece.line | told | {"remarks": "; ".join(
+        filter(None, (told.get("remarks"), piece.line["remarks"])))}) for piece in results]
     if job.expert is not None:
-        results = in_step(results, sound)
+        results = in_step(results, sound, offset(job, results))
     write_whole(job.done, pickle.dumps(results))
 
 
@@ -143,33 +141,61 @@ def pieces(job: Job, sound: np.ndarray) -> Iterator[Piece]:
 
 def one_piece(job: Job, number: int, frames: list[np.ndarray], sound: np.ndarray) -> Piece:
     """The sample of a stretch, or why there is none; `sound` is that of the whole file."""
-    if len(frames) < MIN_SECONDS * FPS:
-        reason = f"lasts {len(frames) / FPS:.2f} s; expected {MIN_SECONDS} s or more"
-        return Piece(number, None, report(job, number, reason=reason))
+    start, whole = number * round(job.max_seconds * FPS), len(frames)
+    heard = cut_sound(sound, start, whole)
+    refused = lambda reason, *found: Piece(number, None, report(job, number, *found, reason=reason),
+                                           picture=thumbnail(frames, *found[:1]))
+    if whole < MIN_SECONDS * FPS:
+        return refused(f"lasts {whole / FPS:.2f} s; expected {MIN_SECONDS} s or more")
+    if is_silent(heard):
+        return refused("the sound is silent; expected speech")
+    begin, end = longest(picture_shots(frames))
+    frames = frames[begin:end]
     try:
         track = FaceTracker().track(frames)
     except InputError as error:
-        return Piece(number, None, report(job, number, reason=str(error)))
+        return refused(str(error))
     first, last = longest_shot(track)
     track, frames = track_slice(track, first, last), frames[first:last]
-    reason = refusal(track)
-    line = report(job, number, track, reason)
+    reason, first = refusal(track) or company(frames), begin + first
+    softness = blur(frames, track.landmarks)
+    if not reason and softness > MAX_BLUR:
+        reason = f"blur {softness:.2f}; expected at most {MAX_BLUR}: use a recording that is in focus and was not enlarged"
     if reason:
-        return Piece(number, None, line)
-    first += number * round(job.max_seconds * FPS)
+        return refused(reason, track, softness)
+    line = report(job, number, track, softness)
+    if len(frames) < whole:
+        line["remarks"] = f"a cut: took {len(frames) / FPS:.2f} of {whole / FPS:.2f} s, from {first / FPS:.2f} s on"
+    first += start
     clip = make_clip(job, number, frames, track, cut_sound(sound, first, len(frames)))
-    profile = None
-    if job.expert is not None:
-        box = track.crop_box()
-        landmarks = (track.landmarks - (box.left, box.top)) * (job.size / box.side)
-        profile = sync_profile(clip.frames, landmarks, clip.speech, job.expert())
-    return Piece(number, encode_sample(clip), line, (clip.mesh.sum(0, dtype=np.float64), len(clip.mesh)), first, profile)
+    clip.info["first"] = first
+    return Piece(number, encode_sample(clip), line, (clip.mesh.sum(0, dtype=np.float64), len(clip.mesh)), first,
+                 profile(job, clip, track), thumbnail(frames, track))
 
 
-def in_step(found: list[Piece], sound: np.ndarray) -> list[Piece]:
-    """The pieces of a file with their sound where its lips are, and the estimate, which is one for all, told."""
-    estimate = sum((piece.profile for piece in found if piece.profile), SyncProfile()).estimate()
+def profile(job: Job, clip: TrackedClip, track: Track) -> Optional[SyncProfile]:
+    """What a clip says about how far its sound is off; None where that is not asked, or another file tells."""
+    if job.expert is None or job.leader is not None:
+        return None
+    box = track.crop_box()
+    return sync_profile(clip.frames, (track.landmarks - (box.left, box.top)) * (job.size / box.side), clip.speech, job.expert())
+
+
+def offset(job: Job, found: list[Piece]) -> SyncEstimate:
+    """How far the sound of a file is off, from all of its pieces or those of its leader."""
+    if job.leader is not None:
+        found = pickle.loads(job.leader.read_bytes())
+    return sum((piece.profile for piece in found if piece.profile), SyncProfile()).estimate()
+
+
+def in_step(found: list[Piece], sound: np.ndarray, estimate: SyncEstimate) -> list[Piece]:
+    """The pieces of a file with their sound where its lips are, and the estimate, which is one for all, told; refused
+    where it is as far off as can be told, for it may be farther."""
     told = {"sync_offset": estimate.offset, "sync_confidence": estimate.confidence}
+    lost = {}
+    if abs(estimate.offset) >= FARTHEST:
+        lost = {"status": "rejected", "reason": f"the sound is {FARTHEST} frames or more too {'late' if estimate.offset > 0 else 'early'}; "
+                f"expected fewer than {FARTHEST}: bring it into step first"}
     moved = []
     for piece in found:
         if piece.fields is not None:
@@ -177,48 +203,19 @@ def in_step(found: list[Piece], sound: np.ndarray) -> list[Piece]:
             fields = piece.fields | {"json": encode_info(info)}
             if estimate.offset:
                 fields |= encode_sound(cut_sound(sound, piece.first + estimate.offset, info["n_frames"]))
-            piece = piece._replace(fields=fields, line=piece.line | told)
+            piece = piece._replace(fields=None if lost else fields, line=piece.line | told | lost)
         moved.append(piece)
     return moved
 
 
-def longest_shot(track: Track) -> tuple[int, int]:
-    """First frame and end of the longest stretch without a cut."""
-    middle = track.landmarks[:, list(RIGID)].mean(1)
-    eyes = np.linalg.norm(np.diff(track.landmarks[:, EYE_CORNERS], axis=1)[:, 0], axis=1)
-    jumps = np.flatnonzero(np.linalg.norm(np.diff(middle, axis=0), axis=1) > CUT_JUMP * np.median(eyes)) + 1
-    edges = [0, *jumps.tolist(), len(middle)]
-    return max(zip(edges, edges[1:]), key=lambda shot: shot[1] - shot[0])
-
-
-def track_slice(track: Track, first: int, last: int) -> Track:
-    """Frames `first` to `last` of a track."""
-    part = slice(first, last)
-    return Track(track.landmarks[part], track.rotations[part], track.translations[part], track.focal, track.size,
-                 track.error[part])
-
-
-def refusal(track: Track) -> str:
-    """Why a tracked piece is not good enough; empty if it is."""
-    if len(track.error) < MIN_SECONDS * FPS:
-        return f"cuts leave {len(track.error) / FPS:.2f} s; expected {MIN_SECONDS} s or more"
-    if np.abs(track.yaw).max() > MAX_YAW:
-        return f"turned away by {np.abs(track.yaw).max():.0f} degrees; expected at most {MAX_YAW:.0f}"
-    if track.unit.min() < MIN_EYES:
-        return f"{track.unit.min():.0f} pixels between the eyes; expected {MIN_EYES:.0f} or more"
-    if track.error.mean() > MAX_ERROR:
-        return f"reprojection error {track.error.mean():.1f} %; expected at most {MAX_ERROR:.1f} %"
-    return ""
-
-
-def report(job: Job, piece: int, track: Optional[Track] = None, reason: str = "") -> dict:
+def report(job: Job, piece: int, track: Optional[Track] = None, blur: float = 0.0, reason: str = "") -> dict:
     """One line of the report."""
-    line = dict.fromkeys(REPORT, "") | {"file": job.row["file"], "piece": piece, "reason": reason,
-                                        "status": "rejected" if reason else "accepted"}
+    line = dict.fromkeys(REPORT, "") | {"file": job.row["file"], "person": job.row["person"], "piece": piece,
+                                        "reason": reason, "status": "rejected" if reason else "accepted"}
     if track is not None:
         line |= {"frames": len(track.error), "reprojection_error": f"{track.error.mean():.2f}",
                  "yaw": f"{track.yaw.min():.0f}..{track.yaw.max():.0f}", "eyes": f"{track.unit.mean():.0f}",
-                 "focal": f"{track.focal / track.crop_box().side:.2f}"}
+                 "focal": f"{track.focal / track.crop_box().side:.2f}", "blur": f"{blur:.2f}"}
     return line
 
 
@@ -233,9 +230,8 @@ def make_clip(job: Job, piece: int, frames: list[np.ndarray], track: Track, soun
     landmarks = (track.landmarks[:, list(LANDMARKS_68)] - (box.left, box.top)) * (size / box.side)
     key = f"{clip_name(job.row['file'])}-{piece:03d}"
     info = {"dataset": job.row["source"], "person": job.row["person"], "clip": key, "file": job.row["file"],
-            "crop": [box.left, box.top, box.side], "focal": track.focal, "view": job.row.get("view"),
-            "emotion": job.row.get("emotion"), "level": job.row.get("level"), "sync_offset": None,
-            "sync_confidence": None, "reprojection_error": float(track.error.mean())}
+            "crop": [box.left, box.top, box.side], "focal": track.focal, "sync_offset": None, "sync_confidence": None,
+            "reprojection_error": float(track.error.mean())} | {name: job.row.get(name) for name in KEPT}
     return TrackedClip(key, crops, sound.astype(np.float32), np.concatenate(rows, 1).astype(np.float32),
                        landmarks.astype(np.float32), track.mesh().astype(np.float32), np.stack([head, torso, mouth], 1),
                        background_plate(crops, head | torso), info)
@@ -262,11 +258,12 @@ def background_plate(crops: np.ndarray, person: np.ndarray) -> np.ndarray:
 
 
 def assemble(jobs: list[Job], folder: Path, name: str, clips_per_shard: int) -> None:
-    """Writes the shards of a split from the finished clips, mixed in a fixed order, with report, index and mean faces."""
-    lines, keys, people, seconds = [], [], {}, 0.0
+    """Writes the shards of a split from the finished clips, mixed in a fixed order, with report, page, index and mean
+    faces."""
+    shown, keys, people, seconds = [], [], {}, 0.0
     for job in jobs:
         for piece in pickle.loads(job.done.read_bytes()):
-            lines.append(piece.line)
+            shown.append(Shown(piece.line, piece.picture))
             if piece.fields is not None:
                 keys.append((job, piece.number))
                 total, count = people.get(job.row["person"], (0, 0))
@@ -278,12 +275,14 @@ def assemble(jobs: list[Job], folder: Path, name: str, clips_per_shard: int) -> 
     write_people(people, folder)
     index = {"clips": len(keys), "people": len(people), "seconds": round(seconds, 2), "shards": [path.name for path in shards]}
     write_whole(folder / "index.json", json.dumps(index, indent=1).encode())
+    lines = [one.line for one in shown]
     table = "\n".join("\t".join(str(line[column]) for column in REPORT) for line in lines)
     write_whole(folder / "report.tsv", ("\t".join(REPORT) + "\n" + table + "\n").encode())
-    reasons = Counter(line["reason"].split(";")[0] for line in lines if line["reason"])
+    write_whole(folder / "summary.html", summary_page(name, shown).encode())
+    refused = sum(line["status"] == "rejected" for line in lines)
     moved = {line["file"] for line in lines if line["sync_offset"]}
-    print(f"{name}: {len(keys)} clips of {len(people)} people, {seconds / 60:.1f} minutes; {sum(reasons.values())} "
-          f"rejected, {len(moved)} recordings brought into step with their sound (see {folder / 'report.tsv'})")
+    print(f"{name}: {len(keys)} clips of {len(people)} people, {seconds / 60:.1f} minutes; {refused} rejected, {len(moved)} "
+          f"recordings brought into step with their sound (look at {folder / 'summary.html'} before training)")
 
 
 def samples(keys: list[tuple[Job, int]]) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -8,23 +8,15 @@ from typing import Callable, Iterator
 import numpy as np
 
 from s3dnerf.data.detection import FaceDetector
-from s3dnerf.data.prepare import CUT_JUMP, refusal
+from s3dnerf.data.quality import CUT_JUMP, LOOK, SOME, conversions, others, refusal
 from s3dnerf.data.tracking import MAX_GAP, FaceTracker, Sightings, Track
 from s3dnerf.errors import InputError
 from s3dnerf.face import EYE_CORNERS, RIGID
-from s3dnerf.media import FPS, SAMPLES_PER_FRAME, check_file, read_frames, read_sound, video_info
+from s3dnerf.media import FPS, SAMPLES_PER_FRAME, read_frames, read_sound, video_info
 from s3dnerf.progress import counting
 
 LEAST, RECOMMENDED = 10.0, 60.0
 """seconds with a face and without a cut that a person's video must have, and should have"""
-LOOK = FPS
-"""other faces are looked for in every so many frames"""
-BESIDE = 0.5
-"""share of the person's width from which on another face counts"""
-SOME = 0.1
-"""share of the frames looked at in which another face may be"""
-UNEVEN = 1.5
-"""time between two frames, as a multiple of the usual, from which on a frame rate varies"""
 TAIL = 0.5
 """seconds of picture without sound at the end that need no remark"""
 
@@ -58,9 +50,9 @@ def read_recording(video: str) -> Recording:
     if 0 < told < LEAST:
         raise InputError(f"{name} lasts {told:.1f} s; expected {LEAST:.0f} s or more, better a minute: record one person who "
                          "speaks to the camera")
-    remarks, others = conversions(video), {}
+    remarks, beside = conversions(video), {}
     with counting("tracking", max(1, round(told * FPS))) as advance, FaceDetector(still=True) as detector:
-        seen = FaceTracker().look(_watched(read_frames(video), advance, detector, others))
+        seen = FaceTracker().look(_watched(read_frames(video), advance, detector, beside))
     heard = min(len(seen), len(sound) // SAMPLES_PER_FRAME)
     if len(seen) - heard > TAIL * FPS:
         remarks.append(f"the sound ends after {heard / FPS:.1f} of {len(seen) / FPS:.1f} s; the rest was left out")
@@ -76,37 +68,13 @@ def read_recording(video: str) -> Recording:
     if last - first < heard:
         remarks.append(f"took the longest stretch with a face and without a cut: {(last - first) / FPS:.1f} of "
                        f"{len(seen) / FPS:.1f} s, from {first / FPS:.1f} s on")
-    remarks += _alone(name, [count for frame, count in others.items() if first <= frame < last])
+    remarks += _alone(name, [count for frame, count in beside.items() if first <= frame < last])
     if round((last - first) / FPS) < RECOMMENDED:
         remarks.append(f"{(last - first) / FPS:.0f} s of speech; a minute or more makes better lips")
     track = FaceTracker().fit(seen[first:last])
     if reason := refusal(track):
         raise InputError(f"{name}: {reason}; record a face that looks at the camera and fills a third of the picture")
     return Recording(track, first, last, len(seen) / FPS, sound, remarks)
-
-
-def conversions(video: str) -> list[str]:
-    """What reading a video changes (`media.read_frames`): its frame rate, and a picture that lies on its side."""
-    import av
-
-    with av.open(str(check_file(video, "video"))) as container:
-        stream = container.streams.video[0]
-        shown = next(container.decode(stream), None)
-    turn = shown.rotation if shown else 0
-    with av.open(str(video)) as container:
-        stream = container.streams.video[0]
-        times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
-        steps = np.diff(times) * float(stream.time_base)
-    remarks = [f"the picture is turned by {abs(turn):.0f} degrees, as the file says"] if turn else []
-    if not len(steps):
-        return remarks
-    low, usual, high = np.percentile(steps, (1, 50, 99))
-    if high > UNEVEN * usual or low < usual / UNEVEN:
-        remarks.append(f"the frame rate varies from {1 / high:.0f} to {1 / max(low, 1e-3):.0f}; converted to {FPS} by the "
-                       "frames' times")
-    elif abs(steps.mean() * FPS - 1) > 0.01:
-        remarks.append(f"{1 / steps.mean():.3g} frames per second, converted to {FPS}")
-    return remarks
 
 
 def longest_stretch(seen: Sightings) -> tuple[int, int]:
@@ -125,21 +93,20 @@ def longest_stretch(seen: Sightings) -> tuple[int, int]:
 
 
 def _watched(frames: Iterator[np.ndarray], advance: Callable[[], None], detector: FaceDetector,
-             others: dict[int, int]) -> Iterator[np.ndarray]:
+             beside: dict[int, int]) -> Iterator[np.ndarray]:
     """The frames as they come; notes, by frame, how many faces beside the largest there are in some of them."""
     for index, frame in enumerate(frames):
         if index % LOOK == 0:
-            widths = sorted(np.ptp(face[:, 0]) for face in detector.faces(frame))
-            others[index] = sum(width > BESIDE * widths[-1] for width in widths[:-1])
+            beside[index] = others([np.ptp(face[:, 0]) for face in detector.faces(frame)])
         yield frame
         advance()
 
 
-def _alone(name: str, others: list[int]) -> list[str]:
+def _alone(name: str, beside: list[int]) -> list[str]:
     """A remark where another face is seen now and then; InputError where it stays."""
-    count = sum(other > 0 for other in others)
-    if count > SOME * len(others):
-        raise InputError(f"{name} shows two people in {count} of {len(others)} frames looked at, and whose voice it is cannot "
+    count = sum(other > 0 for other in beside)
+    if count > SOME * len(beside):
+        raise InputError(f"{name} shows two people in {count} of {len(beside)} frames looked at, and whose voice it is cannot "
                          "be told: cut the other one out of the picture, or record one person alone")
-    told = f"another face in {count} of {len(others)} frames looked at; the one that is there throughout was taken"
+    told = f"another face in {count} of {len(beside)} frames looked at; the one that is there throughout was taken"
     return [told] if count else []

@@ -24,7 +24,7 @@ import tarfile
 import wave
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Optional, Sequence, Union
+from typing import BinaryIO, Iterable, Optional, Sequence, Union
 
 import numpy as np
 
@@ -98,17 +98,19 @@ def encode_info(info: dict) -> bytes:
 def decode_sample(sample: dict[str, bytes], frames: Optional[Sequence[int]] = None) -> TrackedClip:
     """A clip from the fields of a sample; `frames` chooses the images that are decoded, in that order (None: all).
 
-    Everything but the images is whole.
+    Everything but the images is whole. What is not in the sample (sound, landmarks, background, and the images where none
+    is chosen) comes as an array of size 0.
     """
     info = json.loads(sample["json"])
     count, size = info["n_frames"], info["size"]
     chosen = range(count) if frames is None else frames
+    there = lambda field, decode: decode(sample[field]) if field in sample else np.zeros(0, np.float32)
     bits = np.unpackbits(read_array(sample["mask.npz"])["bits"])[: count * 3 * (size // 4) ** 2]
     return TrackedClip(
-        key=sample.get("__key__", info.get("clip", "")), frames=decode_video(sample["mp4"], chosen, size),
-        speech=decode_wav(sample["wav"]), cameras=read_array(sample["cam.npy"]), landmarks=read_array(sample["lmk.npy"]),
+        key=sample.get("__key__", info.get("clip", "")), frames=decode_video(sample.get("mp4", b""), chosen, size),
+        speech=there("wav", decode_wav), cameras=read_array(sample["cam.npy"]), landmarks=there("lmk.npy", read_array),
         mesh=read_array(sample["mesh.npy"]), masks=bits.reshape(count, 3, size // 4, size // 4).astype(bool),
-        background=_read_jpeg(sample["bg.jpg"]), info=info)
+        background=there("bg.jpg", _read_jpeg), info=info)
 
 
 def encode_video(frames: np.ndarray) -> bytes:
@@ -151,6 +153,46 @@ def decode_video(movie: bytes, chosen: Sequence[int], size: int) -> np.ndarray:
                 if position == number:
                     found[number] = frame.to_ndarray(format="rgb24")
     return np.stack([found[number] for number in chosen])
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """Where the fields of a clip lie in a shard, and what it is."""
+
+    shard: str
+    """path of the tar file"""
+    key: str
+    """name without dots"""
+    fields: dict[str, tuple[int, int]]
+    """first byte and length in the tar file, by ending"""
+    info: dict
+    """content of its .json"""
+
+    def read(self, leave_out: Sequence[str] = ()) -> dict[str, bytes]:
+        """The sample that `decode_sample` takes, with the fields that are not left out."""
+        with open(self.shard, "rb") as file:
+            sample = {ending: _bytes_at(file, *place) for ending, place in self.fields.items() if ending not in leave_out}
+        return {"__key__": self.key, **sample}
+
+
+def stored_clips(paths: Iterable[str]) -> list[StoredClip]:
+    """All clips of shards, in order; reads the headers of the tar files and what the clips are, not the clips."""
+    clips = []
+    for path in paths:
+        fields: dict[str, dict[str, tuple[int, int]]] = {}
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, _, ending = member.name.partition(".")
+                fields.setdefault(key, {})[ending] = (member.offset_data, member.size)
+        with open(path, "rb") as file:
+            clips += [StoredClip(str(path), key, found, json.loads(_bytes_at(file, *found["json"])))
+                      for key, found in fields.items()]
+    return clips
+
+
+def _bytes_at(file: BinaryIO, first: int, length: int) -> bytes:
+    file.seek(first)
+    return file.read(length)
 
 
 def write_shards(samples: Iterable[tuple[str, dict[str, bytes]]], folder: Path, prefix: str,

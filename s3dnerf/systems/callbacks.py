@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Literal, Optional
 
@@ -12,6 +13,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from s3dnerf.errors import InputError, TrainingError
+from s3dnerf.systems.shared_draws import SharedDraws
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -76,15 +78,56 @@ class Plateau(EarlyStopping):
         super().on_validation_end(trainer, module)
 
 
+class LoaderWait(pl.Callback):
+    """Measures the loader against the model: logs `loader/wait`, the share of the time that training waits for batches, and
+    `loader/images_per_second`, the images that the model takes while it does not, both of this process and over the last
+    fifty batches or so; says them at the end, over all.
+
+    Args:
+        most: share of waiting above which it says what helps.
+    """
+
+    def __init__(self, most: float = 0.1):
+        super().__init__()
+        self.most = most
+        self.recent, self.total = np.zeros(3), np.zeros(3)
+        """seconds of waiting, seconds of the model, images"""
+
+    def on_train_batch_start(self, trainer, module, batch: Clip, batch_idx):
+        self.begin = time.perf_counter()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch: Clip, batch_idx):
+        busy = time.perf_counter() - self.begin
+        step = np.array([trainer.train_dataloader.waited, busy, batch.mesh.shape[:2].numel()])
+        self.recent, self.total = 0.98 * self.recent + step, self.total + step
+        module.log_dict(dict(zip(("loader/wait", "loader/images_per_second"), self.figures(self.recent))))
+
+    def on_train_end(self, trainer, module):
+        if trainer.is_global_zero and self.total[2]:
+            wait, speed = self.figures(self.total)
+            advice = "; raise data.workers (scripts/loader_speed.py says how far)" if wait > self.most else ""
+            print(f"loader: waited for {100 * wait:.0f} % of the time, by a model that takes {speed:.4g} images a second{advice}",
+                  flush=True)
+
+    @staticmethod
+    def figures(sums: np.ndarray) -> tuple[float, float]:
+        """The share of waiting, and images a second, of sums."""
+        waited, busy, images = sums
+        return waited / (waited + busy), images / busy
+
+
 class NaNGuard(pl.Callback):
     """Ends training at the first loss or gradient that is not finite, and keeps the step that led to it.
 
-    Its batch, its random state and the weights before it are written beside the log as nan-step000123.pt; `replay` computes
-    the step again.
+    Its batch, its random state and the weights before it are written beside the log as nan-step000123.pt (with -rank1 and so
+    on by other processes than the first); `replay` computes the step again.
 
     Raises:
         TrainingError: naming the terms or parameters, and the file.
     """
+
+    def on_train_start(self, trainer, module):
+        self.folder = trainer.log_dir or trainer.default_root_dir  # all processes are asked, which at the end one alone is
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.batch = batch
@@ -101,11 +144,12 @@ class NaNGuard(pl.Callback):
 
     def end(self, trainer, module, what: str, where: list[str]) -> None:
         """Writes the file and raises the error."""
-        path = Path(trainer.log_dir or trainer.default_root_dir, f"nan-step{trainer.global_step:06d}.pt")
+        rank = f"-rank{trainer.global_rank}" if trainer.global_rank else ""
+        path = Path(self.folder, f"nan-step{trainer.global_step:06d}{rank}.pt")
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         torch.save({"batch": self.batch, "seed": torch.initial_seed(), "step": trainer.global_step,
-                    "state_dict": module.state_dict()}, part)
+                    "process": (trainer.global_rank, trainer.world_size), "state_dict": module.state_dict()}, part)
         part.replace(path)
         raise TrainingError(f"found a {what} that is not finite at step {trainer.global_step} ({', '.join(where[:3])}); "
                             f"its batch and weights are in {path}, s3dnerf.systems.callbacks.replay computes it again; lower the "
@@ -118,7 +162,8 @@ def replay(module: pl.LightningModule, path: str) -> Tensor:
     module.load_state_dict(kept["state_dict"])
     module.zero_grad()
     torch.manual_seed(kept["seed"])
-    loss = module.training_step(kept["batch"], 0)
+    with SharedDraws(*kept["process"]):
+        loss = module.training_step(kept["batch"], 0)
     loss.backward()
     return loss
 

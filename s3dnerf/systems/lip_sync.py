@@ -75,25 +75,25 @@ class LipSyncSystem(ModelSystem):
         return total
 
     def on_validation_epoch_start(self) -> None:
-        self.right, self.wrong, self.clips, self.offsets = [], [], [], []
+        self.found: list[tuple[Tensor, Tensor, int]] = []
 
     def validation_step(self, clip: Clip, _index: int) -> None:
         cosine = self.model(*self.inputs(clip))[0]
         index = torch.arange(len(cosine), device=cosine.device)
-        self.right.append(cosine.diagonal().contiguous())
-        self.wrong.append(cosine[(index[:, None] - index).abs() >= HARD_SHIFT])
-        self.clips.append(auc(self.right[-1], self.wrong[-1]))
-        self.offsets.append(best_offset(cosine))
-        offset = self.offsets[-1].float()
-        self.terms = {"auc_clip": self.clips[-1], "offset": offset.abs(), "offset_lag": offset}
+        right, wrong = cosine.diagonal().contiguous(), cosine[(index[:, None] - index).abs() >= HARD_SHIFT]
+        offset = best_offset(cosine)
+        self.found.append((right.cpu(), wrong.cpu(), int(offset)))
+        self.terms = {"auc_clip": auc(right, wrong), "offset": offset.abs().float(), "offset_lag": offset.float()}
 
     def on_validation_epoch_end(self) -> None:
-        signed = torch.stack(self.offsets).float()
+        right, wrong, offsets = zip(*self.gathered(self.found))
+        signed = torch.tensor(offsets).float()
         offsets = signed.abs()
-        self.log_terms("val", {"auc": auc(torch.cat(self.right), torch.cat(self.wrong)),
-                               "auc_clip": torch.stack(self.clips).mean(), "offset": offsets.mean(),
-                               "offset_median": offsets.median(), "offset_within_1": (offsets <= 1).float().mean(),
-                               "offset_lag": signed.mean()}, 1)
+        self.log_terms("val", {"auc": auc(torch.cat(right), torch.cat(wrong)),
+                               "auc_clip": torch.stack([auc(*pair) for pair in zip(right, wrong)]).mean(),
+                               "offset": offsets.mean(), "offset_median": offsets.median(),
+                               "offset_within_1": (offsets <= 1).float().mean(), "offset_lag": signed.mean()}, 1)
+        super().on_validation_epoch_end()
 
     on_test_epoch_start, test_step, on_test_epoch_end = on_validation_epoch_start, validation_step, on_validation_epoch_end
 

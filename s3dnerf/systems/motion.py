@@ -62,7 +62,8 @@ class MotionSystem(ModelSystem):
         windows, target = disturb(clip.speech), target.clone()
         closed = self.model.face_code.closing(clip.mean_mesh)[:, None, :-1].expand_as(target)
         silent = torch.rand(len(target), device=windows.device) < self.silence
-        windows[silent] = SILENCE + 0.3 * torch.rand_like(windows[silent])
+        quiet = SILENCE + 0.3 * torch.rand_like(windows)  # drawn for all, so that processes draw alike
+        windows[silent] = quiet[silent]
         target[silent] = closed[silent]
         code = self.model.speech(windows.flatten(0, 1))[1].unflatten(0, target.shape[:2])
         opening = lambda numbers: self.model.face_code.opening(F.pad(numbers, (0, 1)))

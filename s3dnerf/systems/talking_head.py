@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
-from s3dnerf.errors import InputError
+from s3dnerf.errors import InputError, TrainingError
 from s3dnerf.face import LIPS
 from s3dnerf.losses import Objective, crop, landmark_pixels, lip_weights, rendering_terms
 from s3dnerf.metrics import psnr
@@ -64,6 +64,7 @@ class TalkingHeadSystem(ModelSystem):
         self.critic = PatchDiscriminator() if objective.adversarial or objective.features else None
 
     def training_step(self, clip: Clip, _index: int) -> Tensor:
+        self.check_size(clip)
         window, stride, on_lips = self.choose_window(clip)
         by_face = bool(torch.rand(()) < self.face_share)
         appearance = self.model.encode(clip.portrait)
@@ -82,6 +83,13 @@ class TalkingHeadSystem(ModelSystem):
         total = self.objective.total(terms)
         self.log_terms("train", terms | {"total": total}, len(clip.keys))
         return total
+
+    def check_size(self, clip: Clip) -> None:
+        """TrainingError for clips of another size than the model's."""
+        found, wanted = clip.frames.shape[-1], self.model.image_size
+        if found != wanted:
+            raise TrainingError(f"found clips of {found} pixels; expected {wanted}, which the model renders: set "
+                                f"--data.init_args.size {wanted}, or the model's image_size to {found}")
 
     def drive(self, clip: Clip, by_face: bool) -> Motion:
         """Motion of a clip from its tracked lips, or from its speech with the eyes still tracked."""
@@ -136,6 +144,7 @@ class TalkingHeadSystem(ModelSystem):
             raise RuntimeError(f"found a mean opacity of {share:.3f} at the start; expected 0.02 to 0.98: change the seed")
 
     def validation_step(self, clip: Clip, _index: int) -> None:
+        self.check_size(clip)
         appearance = self.model.encode(clip.portrait)
         size = clip.frames.shape[-1]
         zero = torch.zeros(1, device=clip.frames.device)
@@ -161,7 +170,12 @@ class TalkingHeadSystem(ModelSystem):
         return {"inside_iou": both / torch.maximum(rendering.inside, label).sum().clamp_min(1e-6),
                 "opacity": rendering.opacity.mean()}
 
-    test_step = validation_step
+    def test_step(self, clip: Clip, _index: int) -> Tensor:
+        """Frames [1, T, 3, H, W] of a whole clip, driven by its speech with its own blinks, for `ReportFigures`."""
+        appearance, motion = self.model.with_detail(self.model.encode(clip.portrait)), self.drive(clip, False)
+        parts = [slice(first, first + 8) for first in range(0, clip.frames.shape[1], 8)]
+        return torch.cat([self.model.render(appearance, motion.map(lambda x: x[:, part]), clip.cameras[:, part]).image
+                          for part in parts], 1)
 
     def predict_step(self, clip: Clip, _index: int) -> Rendering:
         return self.model(clip)

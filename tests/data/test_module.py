@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from s3dnerf.data.module import (ClipDataModule, Epoch, balanced, half, jitter_colours, make_examples,
-                                 make_validation_example)
-from s3dnerf.data.shards import read_people, write_shards
+from s3dnerf.data.module import (ClipDataModule, Epoch, balanced, half, jitter_colours, make_example, make_validation_example)
+from s3dnerf.data.shards import read_people, stored_clips, write_shards
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import INNER_LIPS, eye_opening, mouth_opening
 from s3dnerf.geometry import project
@@ -81,7 +80,7 @@ def test_blinks_go_from_open_to_closed_eyes(shards):
 def hard_pairs(shards, people, draw, **shares):
     """Many examples drawn with these shares of hard pairs."""
     options = dict(frames=3, spacing=2, images="none", jitter=0.0, speech_field="mel")
-    return [e for s in raw_samples(shards) * 6 for e in make_examples(s, people, draw, **options, **shares)]
+    return [make_example(s, people, draw, **options, **shares) for s in raw_samples(shards) * 6]
 
 
 def test_jitter_changes_photo_and_frames_alike(shards):
@@ -144,7 +143,8 @@ def test_balance_draws_the_rare_more_often(shards, tmp_path):
               for person, count in ((common, 6), (rare, 1)) for number in range(count)]
     write_shards(copies, tmp_path, "some")
     np.savez(tmp_path / "people.npz", **read_people(shards))
-    assert balanced(str(tmp_path), [common, rare, "nobody"], 0.5) == pytest.approx({common: 6 ** -0.5, rare: 1.0})
+    stored = stored_clips(sorted(tmp_path.glob("*.tar")))
+    assert balanced(stored, 0.5) == pytest.approx({common: 6 ** -0.5, rare: 1.0})
     for balance, due in ((0.0, 6.0), (0.5, 6 ** 0.5), (1.0, 1.0)):
         source = module(tmp_path, frames=2, batch_size=20, steps_per_epoch=10, images="none", balance=balance)
         drawn = Counter(key.rsplit("-", 1)[0] for batch in source.train_dataloader() for key in batch.keys)
@@ -155,7 +155,7 @@ def test_an_epoch_is_taken_up_where_it_was_left():
     def drawn(epoch, count):
         return [batch for batch, _ in zip(epoch, range(count))]
 
-    whole, cut, rest = (Epoch(range(100, 200), 6) for _ in range(3))
+    whole, cut, rest = (Epoch(lambda first: range(100 + first, 200), 6) for _ in range(3))
     assert len(whole) == 6 and list(whole) == list(range(100, 106))
     begun = iter(cut)
     assert [next(begun) for _ in range(4)] == [100, 101, 102, 103] and cut.state_dict() == {"drawn": 4}

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from s3dnerf.data import prepare as module
-from s3dnerf.data.prepare import (Job, background_plate, longest_shot, pieces, prepare, read_manifest, refusal, run,
-                                  track_slice)
+from s3dnerf.data.manifest import read_manifest
+from s3dnerf.data.prepare import Job, background_plate, pieces, prepare, run
+from s3dnerf.data.quality import longest_shot, refusal, track_slice
 from s3dnerf.data.shards import decode_sample, read_people
 from s3dnerf.data.sync import SURE, cut_sound
 from s3dnerf.data.tracking import CropBox, Track, cut
@@ -133,8 +134,8 @@ def test_index_and_people_are_right(output, clips):
         assert len(meshes) == {"ann": 3, "bob": 1}[person]
         assert np.abs(mean - np.concatenate(meshes).mean(0)).max() < 1e-5
     assert sorted(contents(output)) == sorted(
-        [f"train/{name}" for name in (*index["shards"], "index.json", "people.npz", "report.tsv")]
-        + [f"val/{name}" for name in ("val-000000.tar", "index.json", "people.npz", "report.tsv")])
+        [f"train/{name}" for name in (*index["shards"], "index.json", "people.npz", "report.tsv", "summary.html")]
+        + [f"val/{name}" for name in ("val-000000.tar", "index.json", "people.npz", "report.tsv", "summary.html")])
 
 
 def test_clips_hold_the_pictures_of_their_file(videos, clips):

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path.stem != "stages")
 OVERLAYS = sorted(path.stem for path in (ROOT / "configs" / "overlays").glob("*.yaml"))
 SMALL = ["--model.init_args.model.init_args.image_size", "64",
-         "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]"]
+         "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]", "--data.init_args.size", "64"]
 
 
 def fit(experiment, shards, folder, *options, overlays=("tiny", "smoke"), small=True):
@@ -172,7 +172,8 @@ def test_a_figure_that_does_not_move_ends_training(shards, tmp_path):
 
 def test_a_figure_that_is_not_logged_is_told_with_those_that_are(shards, tmp_path, capsys):
     args = ["fit", "--config", str(ROOT / "configs/motion.yaml"), "--best.monitor", "val/beauty", "--trainer.default_root_dir",
-            str(tmp_path), "--trainer.logger", "false", "--data.init_args.train", str(shards), "--data.init_args.val", str(shards)]
+            str(tmp_path), "--trainer.logger", "false", "--data.init_args.train", str(shards), "--data.init_args.val", str(shards),
+            "--data.init_args.size", "64"]
     for overlay in ("speech", "tiny", "smoke"):
         args[1:1] = ["--config", str(ROOT / f"configs/overlays/{overlay}.yaml")]
     assert main(["fit", *args[7:9], *args[5:7], *args[3:5], *args[1:3], *args[9:]]) == 2
@@ -227,6 +228,14 @@ def test_a_part_starts_from_a_bundle(shards, tmp_path):
                           "--model.init_args.init_from", '{"speech": "one-shot-256"}'))
     given, bundle = torch.load(last, weights_only=False)["state_dict"], load_model("one-shot-256").speech.state_dict()
     assert all(torch.allclose(given[f"model.speech.{name}"], value, atol=1e-6) for name, value in bundle.items())
+
+
+def test_clips_of_another_size_than_the_model_s_are_refused(shards, tmp_path, capsys):
+    args = ["fit", "--config", str(ROOT / "configs/one_shot.yaml"), "--config", str(ROOT / "configs/overlays/tiny.yaml"),
+            "--config", str(ROOT / "configs/overlays/smoke.yaml"), "--trainer.logger.init_args.save_dir", str(tmp_path), *SMALL,
+            "--data.init_args.train", str(shards), "--data.init_args.val", str(shards), "--data.init_args.size", "32"]
+    assert main(args) == 2
+    assert "found clips of 32 pixels; expected 64" in capsys.readouterr().err
 
 
 def test_a_missing_start_and_unknown_parts_are_told(shards, tmp_path, capsys):

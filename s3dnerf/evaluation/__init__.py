@@ -1,0 +1,1 @@
+"""How good are videos? One suite of figures for `s3dnerf evaluate` and `s3dnerf test` (docs/evaluation.md)."""

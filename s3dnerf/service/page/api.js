@@ -1,0 +1,66 @@
+// The server's API: one call, and errors that say what helps.
+
+export class Refusal extends Error {
+  constructor(message, status = 0, code = "", wait = 0) {
+    super(message);
+    Object.assign(this, { status, code, wait }); // of HTTP, 0 where the server was not reached; seconds until another try
+  }
+}
+
+// What was made by this browser is found again by a name that it makes up and keeps.
+function gallery() {
+  let name = localStorage.getItem("s3dnerf-gallery");
+  if (!name) {
+    name = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    localStorage.setItem("s3dnerf-gallery", name);
+  }
+  return name;
+}
+
+let asking = null; // one dialog for all calls that wait for a key
+
+// Asks for the key and logs in; false where the user leaves the dialog.
+function unlocked() {
+  asking ??= new Promise((resolve) => {
+    const dialog = document.getElementById("lock"), form = document.getElementById("unlock");
+    const problem = document.getElementById("lock-problem");
+    form.onsubmit = async (event) => {
+      event.preventDefault();
+      const answer = await fetch("v1/login", { method: "POST", headers: { "X-API-Key": form.elements.key.value.trim() } });
+      problem.hidden = answer.ok;
+      if (answer.ok) {
+        resolve(true);
+        dialog.close();
+      }
+    };
+    dialog.addEventListener("close", () => { asking = null; resolve(false); }, { once: true });
+    dialog.showModal();
+  });
+  return asking;
+}
+
+// Sends fields (a plain object; undefined and null are left out) where there are any; waits some seconds for
+// a server that is not ready. Throws Refusal.
+export async function call(path, { method = "GET", fields, signal, patience = 120 } = {}) {
+  const body = fields && new FormData();
+  for (const [name, value] of Object.entries(fields ?? {})) if (value !== undefined && value !== null) body.append(name, value);
+  let answer;
+  try {
+    answer = await fetch(path, { method: fields ? "POST" : method, body, signal, headers: { "X-Gallery": gallery() } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal("The server cannot be reached. Check that it runs and that you are connected, then try again.");
+  }
+  if (answer.ok) return answer;
+  if (answer.status === 503 && patience > 0) { // the weights are being loaded
+    const wait = Number(answer.headers.get("Retry-After")) || 2;
+    await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
+    return call(path, { method, fields, signal, patience: patience - wait });
+  }
+  if (answer.status === 401 && await unlocked()) return call(path, { method, fields, signal });
+  const said = await answer.json().then((content) => content.error, () => null);
+  throw new Refusal(said?.message ?? `The server answered ${answer.status}; try again later.`, answer.status, said?.code ?? "",
+    Number(answer.headers.get("Retry-After")) || 0);
+}
+
+export const json = async (path, options) => (await call(path, options)).json();

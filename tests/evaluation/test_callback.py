@@ -1,0 +1,50 @@
+"""`s3dnerf test`: the suite on shards, the same on one process and on two."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from s3dnerf.cli import main
+from s3dnerf.data.module import ClipDataModule, make_clip, shard_paths
+from s3dnerf.data.whole_clips import whole_clips
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--model.init_args.model.init_args.image_size", "64", "--model.init_args.model.init_args.encoder_channels", "[8, 8, 8, 8]"]
+
+
+def test_whole_clips_are_shared_out_each_once_with_all_frames_and_sound(shards):
+    alone = list(ClipDataModule(val=str(shards), val_clips=1).test_dataloader())
+    assert len(alone) == 4
+    for clip in alone:
+        assert clip.frames.shape[1] == clip.cameras.camera_to_world.shape[1] == clip.mel.shape[1] == 30
+        assert clip.sound.shape == (1, 30 * 640) and torch.equal(clip.portrait.image[0], clip.frames[0, 0])
+    ranks = [[clip.keys[0] for clip in whole_clips(str(shards), shard_paths(str(shards)), make_clip, rank=rank, world=3)]
+             for rank in range(3)]
+    assert sorted(map(len, ranks)) == [1, 1, 2] and sorted(sum(ranks, [])) == sorted(clip.keys[0] for clip in alone)
+
+
+def words(shards, folder, name, *more):
+    configs = [word for path in ("one_shot", "overlays/tiny") for word in ("--config", str(ROOT / f"configs/{path}.yaml"))]
+    return ["test", *configs, "--data.init_args.val", str(shards), "--trainer.logger", "false", "--trainer.callbacks", "[]",
+            "--trainer.default_root_dir", str(folder), "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false",
+            "--evaluation.output", str(folder / f"{name}.json"), *SMALL, *more]
+
+
+def test_two_processes_report_what_one_does(shards, tmp_path, capsys):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the processes below have it: sums in another order are other sums
+    try:
+        assert main(words(shards, tmp_path, "one")) == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert "psnr_mouth" in capsys.readouterr().out
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    command = [sys.executable, "-m", "s3dnerf", *words(shards, tmp_path, "two", "--trainer.devices", "2", "--trainer.strategy", "ddp")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert len(one["clips"]) == 4 == one["means"]["psnr"]["clips"] and done.stdout.count("4 clips, 120 frames") == 1
+    assert one == two and 5 < one["means"]["psnr"]["mean"] < 60

@@ -1,0 +1,174 @@
+"""Workers die; what they were doing fails or is made again, and the service goes on."""
+import asyncio
+import os
+import queue
+import signal
+import time
+
+import pytest
+
+from s3dnerf.service.crew import Crew
+from s3dnerf.service.jobs import Inputs, Job, JobBook, new_id
+from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Look, Options, Ready, Render, Seen, Speaker,
+                                      Touching)
+from s3dnerf.service.metrics import Metrics
+from s3dnerf.service.settings import Refusal, Settings
+from s3dnerf.service.worker import Worker
+
+
+class Puppet(Worker):
+    """A worker that says what it is told to, and keeps what it is sent."""
+
+    def launch(self, settings):
+        self.said, self.sent = queue.Queue(), []
+
+    def receive(self):
+        message = self.said.get()
+        if message is None:
+            raise EOFError
+        return message
+
+    def _send(self, command):
+        self.sent.append(command)
+
+    def end(self):
+        self.said.put(None)
+
+    def join(self):
+        pass
+
+    async def say(self, *messages):
+        for message in messages:
+            self.said.put(message)
+        await asyncio.sleep(0.05)
+
+
+class Puppets(Crew):
+    kind = Puppet
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """Runs a play: a coroutine function of a crew with ready workers, and of what makes jobs."""
+    def run(play, **settings):
+        settings = Settings(**({"spare": False} | settings))
+
+        async def act():
+            book = JobBook(settings, tmp_path / "videos")
+            crew = Puppets(settings, book, tmp_path / "workers", Metrics())
+
+            def job():
+                id = new_id()
+                (book.folder / id).mkdir()
+                made = book.add(Job(id, book.folder / id, Inputs(person="x"), Options(), Declaration("yes, I agree", "")))
+                crew.fill()
+                return made
+
+            crew.start()
+            for worker in crew.workers:
+                await worker.say(Ready(1))
+            await play(crew, job)
+            await crew.stop()
+
+        asyncio.run(act())
+    return run
+
+
+def test_a_job_that_is_touched_alone_when_its_worker_dies_fails_and_others_are_made_again(stage):
+    async def play(crew, job):
+        guilty, other = job(), job()
+        first = crew.workers[0]
+        await first.say(Touching((guilty.id,)), Advanced(guilty.id, 3, 1.0, b"part", None), None)
+        assert guilty.state == "failed" and guilty.error["code"] == "crashed" and other.state == "queued"
+        await crew.workers[0].say(Ready(2))
+        assert crew.workers[0] is not first and other.state == "running" and not other.alone
+        await crew.workers[0].say(Finished(other.id, None, b"film", b"", {"seconds": {}}))
+        assert other.state == "done" and other.video.read_bytes() == b"film"
+    stage(play)
+
+
+def test_jobs_that_shared_a_batch_are_tried_once_more_each_alone(stage):
+    async def play(crew, job):
+        one, two, third = job(), job(), job()
+        await crew.workers[0].say(Touching((one.id, two.id)), Advanced(one.id, 3, 1.0, b"part", None), None)
+        assert [x.state for x in (one, two, third)] == ["queued"] * 3 and one.done == 0 and not one.stream.exists()
+        await crew.workers[0].say(Ready(2))
+        assert [x.state for x in (one, two, third)] == ["running", "queued", "queued"]
+        await crew.workers[0].say(Touching((one.id,)), None)
+        assert one.state == "failed"
+        await crew.workers[0].say(Ready(3))
+        assert [x.state for x in (two, third)] == ["running", "queued"]
+        await crew.workers[0].say(Failed(two.id, "unusable", "no"))
+        assert two.error == {"code": "unusable", "message": "no"} and third.state == "running"
+    stage(play)
+
+
+def test_a_spare_worker_takes_over_and_another_is_loaded(stage):
+    async def play(crew, job):
+        spare = crew.spare
+        await spare.say(Ready(2))
+        waiting = job()
+        await crew.workers[0].say(None)
+        assert crew.workers == [spare] and crew.spare not in (None, spare) and waiting.state == "running"
+    stage(play, spare=True)
+
+
+def test_workers_that_cannot_load_are_not_started_for_ever(stage):
+    async def play(crew, job):
+        crew.workers[0].ready, crew.failures = False, 0
+        for _ in range(5):
+            await crew.workers[0].say(Failed("", "weights", "no such weights"), None)
+        assert crew.failures == 3 and not crew.ready and crew.why == "no such weights"
+        with pytest.raises(Refusal, match="no such weights"):
+            await crew.ask(lambda id: Look(id, Speaker(None, "")))
+    stage(play)
+
+
+def test_workers_share_and_are_not_overfilled(stage):
+    async def play(crew, job):
+        jobs = [job() for _ in range(6)]
+        await asyncio.sleep(0.1)
+        assert [len(worker.jobs) for worker in crew.workers] == [2, 2]
+        assert [x.state for x in jobs] == ["running"] * 4 + ["queued"] * 2
+        assert sum(isinstance(command, Render) for worker in crew.workers for command in worker.sent) == 4
+        crew.cancel(jobs[0])
+        await asyncio.sleep(0.1)
+        assert jobs[4].state == "running" and any(isinstance(command, Cancel) for command in crew.workers[0].sent)
+        late = Finished(jobs[0].id, None, b"late", b"", {"seconds": {}})
+        await crew.workers[0].say(late)
+        assert jobs[0].state == "cancelled" and not jobs[0].video.exists()
+    stage(play, devices=("cpu", "cpu"), share=2)
+
+
+def test_a_question_to_a_worker_that_dies_is_refused(stage):
+    async def play(crew, job):
+        asking = asyncio.create_task(crew.ask(lambda id: Look(id, Speaker(None, ""))))
+        await asyncio.sleep(0.05)
+        await crew.workers[0].say(None)
+        with pytest.raises(Refusal) as refusal:
+            await asking
+        assert refusal.value.status == 503
+        await crew.workers[0].say(Ready(2))
+        asking = asyncio.create_task(crew.ask(lambda id: Look(id, Speaker(None, ""))))
+        await asyncio.sleep(0.05)
+        await crew.workers[0].say(Seen(next(iter(crew.answers)), {"faces": 1}))
+        assert await asking == {"faces": 1} and not crew.answers
+    stage(play)
+
+
+def test_a_killed_worker_fails_its_job_alone_and_the_next_succeeds(bundle, serve, photo, speech, wav, babble):
+    """With a real process, killed with SIGKILL in the middle of a video."""
+    running = serve(Settings(bundle), Crew).ready()
+    crew = running.service.crew
+    running.until(lambda: crew.spare is not None and crew.spare.ready)
+    job = running.make(photo, wav(babble(20))).json()
+    running.until(lambda: running.client.get(job["url"]).json()["frames_done"] > 0)
+    begin = time.monotonic()
+    os.kill(crew.workers[0].process.pid, signal.SIGKILL)
+    told = running.ended(job, 5)
+    assert told["state"] == "failed" and told["error"]["code"] == "crashed" and "another attempt" in told["error"]["message"]
+    following = running.ended(running.make(photo, speech, frame="face").json(), 20)
+    took = time.monotonic() - begin
+    assert following["state"] == "done" and took < 10, took
+    assert "s3dnerf_worker_restarts_total 1.0" in running.client.get("/metrics").text
+    assert not list((running.service.root / "workers" / "worker-0").rglob("*"))

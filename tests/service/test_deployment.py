@@ -1,0 +1,64 @@
+"""The service on a local Ray cluster: the same API."""
+import json
+import os
+import socket
+import time
+
+import httpx
+import pytest
+
+from s3dnerf.service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def cluster(bundle, tmp_path_factory):
+    """The address of a deployment."""
+    import ray
+    from ray import serve
+
+    from s3dnerf.service.deployment import NAME, deployment
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("ray")
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False, object_store_memory=80 * 2 ** 20,
+             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}})
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    serve.run(deployment(Settings(bundle, ("cpu",), str(folder), spare=False)), name=NAME, route_prefix="/")
+    yield f"http://127.0.0.1:{port}"
+    serve.shutdown()
+    ray.shutdown()
+
+
+def test_the_same_api_over_a_cluster(cluster, photo, speech):
+    with httpx.Client(base_url=cluster, timeout=30) as client:
+        wait(lambda: client.get("/readyz").status_code == 200)
+        refused = client.post("/v1/videos", files={"photo": ("x", b"none"), "speech": ("x", speech)},
+                              data={"consent": "I am the person shown."})
+        assert refused.status_code == 415 and refused.json()["error"]["code"] == "unsupported_type"
+        job = client.post("/v1/videos", files={"photo": ("x", photo), "speech": ("x", speech)},
+                          data={"consent": "I am the person shown.", "frame": "face"})
+        assert job.status_code == 202
+        with client.stream("GET", job.json()["events_url"]) as events:
+            told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
+        assert told[-1]["state"] == "done" and told[-1]["frames_done"] == 20, told[-1]
+        assert client.get(job.json()["video_url"]).content[4:8] == b"ftyp"
+        assert client.delete(job.json()["url"]).status_code == 204
+        talk(cluster, client.post("/v1/faces", files={"photo": ("x", photo)}, data={"keep": "true"}).json()["id"])
+
+
+def talk(cluster, face):
+    """A session of no speech at all."""
+    from websockets.sync.client import connect
+
+    with connect(cluster.replace("http", "ws") + "/v1/stream") as link:
+        link.send(json.dumps({"face": face, "consent": "I am the person shown.", "format": "jpeg"}))
+        assert json.loads(link.recv())["type"] == "ready"
+
+
+def wait(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)

@@ -1,0 +1,167 @@
+"""Speech that comes in as it is spoken: the frames are those of the recording, and the delay is bounded."""
+import io
+import json
+import struct
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from s3dnerf.inference import TalkingHead
+from s3dnerf.service.live import LOOK_AHEAD, LiveDrive, Session
+from s3dnerf.service.messages import Declaration, Heard, Listen, Options, Speaker
+
+
+@pytest.fixture(scope="module")
+def head(tiny_head):
+    return TalkingHead(tiny_head)
+
+
+@pytest.fixture(scope="module")
+def identity(head, photo):
+    from PIL import Image
+
+    return head.identify(np.asarray(Image.open(io.BytesIO(photo)).convert("RGB")))
+
+
+def pcm(sound):
+    return (sound * 32768).astype("<i2").tobytes()
+
+
+def session(head, identity, format="jpeg", seconds=3.0):
+    video = head.speak(identity, np.zeros(round(seconds * 16000), np.float32), frame="face", seed=5)
+    return Session(Listen("x", Speaker(None, ""), Options(), Declaration("I am the person shown.", ""), format), video)
+
+
+def test_frames_of_a_session_are_those_of_the_recording(head, identity, babble):
+    sound = babble(1.6)
+    with torch.inference_mode():
+        whole = np.stack(list(head.speak(identity, sound, frame="face", seed=5)))
+        live, shown = session(head, identity), []
+        for first in range(0, len(sound), 700):
+            live.drive.hear(sound[first:first + 700])
+            while live.drive.ready > len(shown):
+                shown.append(live.scene.frames(len(shown), 1)[0])
+        assert len(shown) == (len(sound) - LOOK_AHEAD) // 640 + 1 < len(whole)  # the rest waits for what is still to come
+        live.drive.ended = True
+        shown += [live.scene.frames(number, 1)[0] for number in range(len(shown), live.drive.ready)]
+    assert len(shown) == len(whole) == 40
+    assert np.abs(np.stack(shown).astype(int) - whole).max() <= 1
+    assert np.abs(whole[20].astype(int) - whole[0]).max() > 10
+
+
+def test_a_frame_waits_for_all_that_it_hears_and_no_longer(head, identity, babble):
+    sound, other = babble(1.0), babble(1.0, seed=1)
+    drive = session(head, identity).drive
+    drive.hear(sound[:LOOK_AHEAD + 640 * 3 - 1])
+    assert drive.ready == 3
+    drive.hear(sound[:1])
+    assert drive.ready == 4
+    exact = drive.windows(3, 1)
+    more = LiveDrive(drive, 32000)
+    more.hear(np.concatenate([sound[:LOOK_AHEAD + 640 * 3 - 1], sound[:1], other]))
+    assert torch.allclose(more.windows(3, 1), exact, atol=1e-5)
+    less = LiveDrive(drive, 32000)
+    less.hear(np.concatenate([sound[:LOOK_AHEAD + 640 * 3 - 400], other]))
+    assert not torch.allclose(less.windows(3, 1), exact, atol=1e-3)
+
+
+def test_what_is_late_is_left_out_so_that_the_delay_stays(head, identity, babble):
+    with torch.inference_mode():
+        live = session(head, identity)
+        live.hear(Heard("x", pcm(babble(1.0))))
+        told = list(live.step())
+        frames = [struct.unpack("<I", part[1:5])[0] for message in told for part in message.parts if part[:1] == b"F"]
+        assert frames == [live.drive.ready - 1] and told[-1].told["dropped"] == frames[0]
+        assert not live.due and 0 <= told[-1].told["seconds"] < 5
+        live.hear(Heard("x", b"", last=True))
+        last = [message for message in live.step()][-1]
+        assert last.told["type"] == "end" and live.over and last.told["frames"] + last.told["dropped"] == 25
+
+
+def test_a_session_ends_at_its_longest(head, identity, babble):
+    live = session(head, identity, seconds=0.5)
+    live.hear(Heard("x", pcm(babble(2.0))))
+    assert live.drive.ended and live.drive.heard == 8000
+
+
+@pytest.fixture(scope="module")
+def face(running, photo):
+    return running.client.post("/v1/faces", files={"photo": ("x", photo)}, data={"keep": "true"}).json()["id"]
+
+
+def talk(running, first, chunks, paced=0.0):
+    """What a client gets: binary messages, and texts."""
+    import time
+
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    parts, told = [], []
+    with connect(f"ws://127.0.0.1:{running.port}/v1/stream", max_size=None) as link:
+        link.send(json.dumps(first))
+        told.append(json.loads(link.recv()))
+        try:
+            for chunk in chunks if told[0]["type"] == "ready" else ():
+                link.send(chunk)
+                time.sleep(paced)
+            link.send('{"type": "end"}')
+            while True:
+                message = link.recv(timeout=30)
+                parts.append(message) if isinstance(message, bytes) else told.append(json.loads(message))
+        except ConnectionClosed:
+            pass
+        try:  # what had come in before it was closed
+            while True:
+                message = link.recv(timeout=1)
+                parts.append(message) if isinstance(message, bytes) else told.append(json.loads(message))
+        except (ConnectionClosed, TimeoutError):
+            pass
+    return parts, told
+
+
+def test_a_session_over_a_socket_gives_a_film_with_sound(running, face, babble):
+    sound = pcm(babble(1.2))
+    chunks = [sound[first:first + 1280] for first in range(0, len(sound), 1280)]
+    parts, told = talk(running, {"face": face, "consent": running.consent, "format": "mp4"}, chunks, 0.04)
+    assert told[0]["width"] == 64 and told[0]["look_ahead"] == pytest.approx(0.295) and "avc1.42C0" in told[0]["mime"]
+    assert told[-1]["type"] == "end" and told[-1]["frames"] + told[-1]["dropped"] == 30 and told[-1]["frames"] > 5
+    delays = [message["seconds"] for message in told if message["type"] == "delay"]
+    assert delays and max(delays) < 3
+    with av.open(io.BytesIO(b"".join(parts))) as container:
+        assert sum(1 for _ in container.decode(video=0)) == told[-1]["frames"]
+    with av.open(io.BytesIO(b"".join(parts))) as container:
+        assert abs(sum(frame.samples for frame in container.decode(audio=0)) - 19200) < 4096
+
+
+def test_pictures_and_sound_come_with_their_numbers(running, face, babble):
+    sound = pcm(babble(0.8))
+    parts, told = talk(running, {"person": "eileen", "consent": running.consent, "format": "jpeg"},
+                       [sound[first:first + 6400] for first in range(0, len(sound), 6400)], 0.2)
+    pictures = [part for part in parts if part[:1] == b"F"]
+    numbers = [struct.unpack("<I", part[1:5])[0] for part in pictures]
+    assert numbers == sorted(set(numbers)) and len(numbers) == told[-1]["frames"] and pictures[0][5:7] == b"\xff\xd8"
+    spoken = [part for part in parts if part[:1] == b"A"]
+    assert b"".join(part[5:] for part in spoken) == sound and struct.unpack("<I", spoken[0][1:5])[0] == 0
+
+
+@pytest.mark.parametrize("first, code", [
+    ({}, "missing"), ([], "bad_request"), ({"face": "nope", "consent": "I am the person shown."}, "not_found"),
+    ({"face": "FACE"}, "consent_missing"), ({"face": "FACE", "consent": "I am the person shown.", "camera": "90,0"}, "invalid_option"),
+    ({"face": "FACE", "consent": "I am the person shown.", "format": "gif"}, "invalid_option"),
+    ({"face": "FACE", "consent": "I am the person shown.", "background": "/etc/passwd"}, "invalid_option"),
+    ({"face": "FACE", "consent": "I am the person shown.", "weights": "x"}, "invalid_option"),
+    ({"face": {"a": 1}}, "bad_request")], ids=lambda value: str(value)[:30])
+def test_a_wrong_beginning_is_told(running, face, first, code):
+    if isinstance(first, dict) and first.get("face") == "FACE":
+        first = first | {"face": face}
+    _, told = talk(running, first, [])
+    assert told[0]["type"] == "error" and told[0]["error"]["code"] == code
+    running.until(lambda: not running.service.crew.sessions, 5)
+
+
+def test_a_message_that_is_too_long_ends_the_session(running, face):
+    _, told = talk(running, {"face": face, "consent": running.consent}, [b"\0" * 32002])
+    assert told[-1]["error"]["code"] == "too_large"
+    running.until(lambda: not running.service.crew.sessions, 5)

@@ -1,0 +1,173 @@
+"""What a worker does: several videos as one batch, photos encoded once, mistakes told."""
+import hashlib
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from s3dnerf.inference import TalkingHead
+from s3dnerf.service.identities import Identities
+from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Look, Options, Preview, Render, Seen, Speaker,
+                                      Staged, Touching)
+from s3dnerf.service.renderer import Renderer, joined, together
+from s3dnerf.service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def pixels(photo):
+    return np.asarray(Image.open(io.BytesIO(photo)).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def head(tiny_head):
+    return TalkingHead(tiny_head)
+
+
+@pytest.fixture
+def renderer(bundle, tmp_path):
+    return Renderer(Settings(bundle), tmp_path)
+
+
+def task(id, pixels, sound, **options):
+    return Render(id, Speaker(pixels, hashlib.sha256(pixels.tobytes()).hexdigest()), sound, Options(frame="face", **options),
+                  Declaration("I am the person shown.", ""))
+
+
+def run(renderer, *commands):
+    """Everything that is said until there is nothing left to do."""
+    said = [message for command in commands for message in renderer.take(command)]
+    while renderer.busy:
+        said += list(renderer.step())
+    return said
+
+
+def test_several_photos_are_one_batch_and_each_is_what_it_is_alone(head, pixels, babble, monkeypatch):
+    wider = np.ascontiguousarray(pixels[:, ::-1])
+    with torch.inference_mode():
+        scenes = [head.speak(photo, babble(1, seed), frame=frame, camera=camera, seed=seed).scene
+                  for seed, (photo, frame, camera) in enumerate([(pixels, "face", (0, 0)), (wider, "full", (8, 0)),
+                                                                 (pixels, "full", (0, 5, 1.2))])]
+        alone = [scene.frames(first, 2) for scene, first in zip(scenes, (4, 9, 20))]
+        calls, real = [], type(head.model).render
+        monkeypatch.setattr(type(head.model), "render", lambda *args: calls.append(1) or real(*args))
+        shared = together(scenes, (4, 9, 20), 2)
+    assert len(calls) == 1
+    for one, other in zip(alone, shared):
+        assert one.shape == other.shape and np.abs(one.astype(int) - other).max() <= 1
+    assert np.abs(shared[0][0].astype(int) - shared[0][1]).max() > 0
+
+
+def test_joined_records_are_longer(head, pixels):
+    appearance = head.identify(pixels).appearance
+    both = joined([appearance, appearance])
+    assert [len(plane) for plane in both.planes] == [2] * len(appearance.planes)
+    assert both.portrait.cameras.intrinsics.shape == (2, 3, 3) and torch.equal(both[1:].lattice, appearance.lattice)
+
+
+def test_jobs_advance_in_turns_and_finish(renderer, pixels, babble, tmp_path):
+    said = run(renderer, task("a", pixels, babble(0.6)), task("b", pixels, babble(0.6)))
+    begun = next(i for i, message in enumerate(said) if isinstance(message, Touching) and message.ids == ("a", "b"))
+    assert [message.stage for message in said if isinstance(message, Staged) and message.id == "a"] == ["identity", "rendering",
+                                                                                                  "finishing"]
+    advanced = [message for message in said[begun:] if isinstance(message, Advanced)]
+    assert {message.id for message in advanced[:2]} == {"a", "b"} and advanced[-1].done == 15
+    finished = [message for message in said if isinstance(message, Finished)]
+    assert sorted(message.id for message in finished) == ["a", "b"] and renderer.identities.encoded == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "b.mp4"}
+
+
+def test_a_job_that_goes_wrong_goes_alone(renderer, pixels, babble, monkeypatch, capfd, tmp_path):
+    blank = np.full((200, 200, 3), 128, np.uint8)
+    said = run(renderer, task("blank", blank, babble(0.4)), task("good", pixels, babble(0.4)))
+    failed = [message for message in said if isinstance(message, Failed)]
+    assert [(message.id, message.code) for message in failed] == [("blank", "no_face")]
+    assert any(isinstance(message, Finished) and message.id == "good" for message in said)
+
+    from s3dnerf.service import renderer as module
+
+    def broken(self, frames):
+        if self.task.id == "bad":
+            raise RuntimeError("a secret")
+        return real(self, frames)
+
+    real = module.Running.add
+    monkeypatch.setattr(module.Running, "add", broken)
+    said = run(renderer, task("bad", pixels, babble(0.4)), task("fine", pixels, babble(0.4)))
+    failed = [message for message in said if isinstance(message, Failed)]
+    assert [(message.id, message.code) for message in failed] == [("bad", "internal")] and "secret" not in failed[0].message
+    assert "secret" in capfd.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"good.mp4", "fine.mp4"}
+
+
+def test_a_cancelled_job_leaves_no_file(renderer, pixels, babble, tmp_path):
+    list(renderer.take(task("a", pixels, babble(2))))
+    for _ in range(5):  # the encoder keeps what it is given first
+        list(renderer.step())
+    assert renderer.running and list(tmp_path.iterdir())
+    assert not list(renderer.take(Cancel("a"))) and not renderer.busy and not list(tmp_path.iterdir())
+
+
+def test_recordings_and_backgrounds_are_used_and_deleted(renderer, pixels, babble, tmp_path):
+    from s3dnerf.media import VideoWriter
+
+    film = tmp_path / "film.mp4"
+    with VideoWriter(film, 360, 360) as writer:
+        for shift in range(12):
+            writer.write(pixels[:360, 40 + 4 * shift:400 + 4 * shift])
+    content = film.read_bytes()
+    film.unlink()
+    green = np.zeros((4, 4, 3), np.uint8)
+    green[..., 1] = 255
+    path = b'{"keys": [{"time": 0, "yaw": 0}, {"time": 1, "yaw": 18}]}'
+    for files, backdrop in (({"pose.mp4": content}, None), ({"pose.json": path}, None), ({"drive.mp4": content}, None), ({}, green)):
+        one = task("a", pixels, babble(0.5))
+        said = run(renderer, Render("a", one.speaker, one.sound, one.options, one.declaration, files, backdrop))
+        assert isinstance(said[-1], Finished), said[-1]
+        assert {path.name for path in tmp_path.iterdir()} == {"a.mp4"}
+    said = run(renderer, Render("b", one.speaker, one.sound, one.options, one.declaration, {"pose.mp4": b"none"}))
+    assert said[-1].code == "unusable" and str(tmp_path) not in said[-1].message
+
+
+def test_a_preview_shows_and_a_look_tells(renderer, pixels, babble):
+    seen, shown = run(renderer, Look("a", Speaker(pixels, "x")), Preview("b", Speaker(pixels, "x"), Options(frame="face"), True))[1::2]
+    assert isinstance(seen, Seen) and seen.content["faces"] == 1 and shown.content[:2] == b"\xff\xd8"
+    assert renderer.identities.encoded == 1
+
+
+def test_photos_are_forgotten_and_kept_on_disk_where_that_is_asked_for(head, pixels, tmp_path):
+    now = [0.0]
+    identities = Identities(head, 2, 100.0, str(tmp_path / "cache"), lambda: now[0])
+    first = identities.of(Speaker(pixels, "a" * 64))
+    assert identities.of(Speaker(pixels, "a" * 64)) is first and identities.encoded == 1
+    now[0] = 101.0
+    identities.forget()
+    assert not identities.kept
+    again = identities.of(Speaker(pixels, "a" * 64))
+    assert identities.encoded == 1 and again.source == "a" * 64  # read from disk
+    with torch.inference_mode():
+        one, other = (head.speak(identity, np.zeros(8000, np.float32), camera=(9, 0)).scene.frames(3, 1) for identity in (first, again))
+    assert np.array_equal(one, other)
+    next((tmp_path / "cache").iterdir()).write_bytes(b"damaged")
+    identities.kept.clear()
+    identities.of(Speaker(pixels, "a" * 64))
+    assert identities.encoded == 2
+    for key in "bcd":
+        identities.of(Speaker(pixels, key * 64))
+    assert list(identities.kept) == ["c" * 64, "d" * 64]
+
+
+@pytest.mark.parametrize("sigma, blurred", [(0, False), (4, True)])
+def test_a_blurred_or_turned_or_small_photo_is_told(head, pixels, sigma, blurred):
+    import cv2
+
+    from s3dnerf.service.faces import seen
+
+    photo = cv2.GaussianBlur(pixels, (0, 0), sigma) if sigma else pixels
+    large = cv2.resize(photo, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    codes = {warning["code"] for warning in seen(head.identify(large))["warnings"]}
+    assert codes == ({"blurred"} if blurred else set())
+    both = np.concatenate([large, large], 1)
+    told = seen(head.identify(both))
+    assert told["faces"] == 2 and "several" in {warning["code"] for warning in told["warnings"]}
