@@ -7,7 +7,8 @@ Every variant is configs/one_shot.yaml, a preset, configs/ablations/full.yaml an
 speech encoder, which stays as it is; each then teaches its deformation field on landmarks (configs/motion.yaml) and renders
 (configs/one_shot.yaml), with the same seed and batches. What has been trained or measured with the same settings is not done
 again; training that was stopped goes on. The table is in OUTPUT/ablations.md and .csv, every clip's figures in
-OUTPUT/VARIANT/figures.json, videos of the first clips beside it; `s3dnerf compare OUTPUT/full OUTPUT/VARIANT` shows them together.
+OUTPUT/VARIANT/figures.json, videos of the first clips beside it; `s3dnerf compare OUTPUT/full OUTPUT/VARIANT` shows
+them together.
 """
 import argparse
 import csv
@@ -144,8 +145,8 @@ def frame_figures(frames, clip, truth, judge, lpips):
 
 
 def film(frames, clip, sounds, folder, name="speech"):
-    """Writes frames [T, 3, H, W] of a clip, if it is one of those whose sound is given, as `LogRenderings` does; the beginning of its
-    files' names, None for other clips."""
+    """Writes frames [T, 3, H, W] of a clip, if it is one of those whose sound is given, as `LogRenderings` does; returns the
+    beginning of its files' names, None for other clips."""
     key = clip.keys[0]
     if key not in sounds:
         return None
@@ -172,16 +173,14 @@ def measure(model, clips, truths, judge, lpips, sounds, folder):
         figures = frame_figures(picture(rendering), clip, truth, judge, lpips)
         by_lips = picture(model.render(appearance, model.drive_face(code), clip.cameras))
         by_lips = mouth_figures(landmarks(by_lips)[0], truth)
-        rows.append({"clip": clip.keys[0], "opacity": rendering.opacity.mean().item()} | figures | {f"lips_{name}": by_lips[name] for name in ("m_lmd", "mouth_corr")})
+        figures |= {f"lips_{name}": by_lips[name] for name in ("m_lmd", "mouth_corr")}
+        rows.append({"clip": clip.keys[0], "opacity": rendering.opacity.mean().item()} | figures)
     return rows
 
 
-def references(clips, truths, judge, lpips):
-    """Figures of the recordings, and of photos that do not move."""
-    recording = [{"clip": clip.keys[0]} | frame_figures(clip.frames[0], clip, truth, judge, lpips) for clip, truth in zip(clips, truths)]
-    still = [frame_figures(clip.portrait.image.expand_as(clip.frames[0]), clip, truth, judge, lpips)
-             for clip, truth in zip(clips, truths)]
-    return {"recording": recording, "still photo": still}
+def reference(clips, truths, judge, lpips, shown):
+    """Figures of what needs no model: frames [T, 3, H, W] that `shown` makes of a clip."""
+    return [{"clip": clip.keys[0]} | frame_figures(shown(clip), clip, truth, judge, lpips) for clip, truth in zip(clips, truths)]
 
 
 def perceptual_network():
@@ -238,16 +237,11 @@ def kept(path, key, compute):
         if content["key"] == key:
             return content["clips"]
     rows = compute()
-    keep(path, key, rows)
-    return rows
-
-
-def keep(path, key, rows):
-    """Writes rows under a key; the file appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps({"key": key, "clips": rows}, indent=1))
     part.replace(path)
+    return rows
 
 
 def judge_name(judge, options):
@@ -270,18 +264,21 @@ def run(options):
            "videos": options.videos}
     clips = list(islice(data.val_dataloader(), 0, None, options.every))
     sounds = {clip.keys[0]: read_spoken(data, clip.keys[0], options.frames).sound for clip in clips[:options.videos]}
+    key["clips"] = [clip.keys[0] for clip in clips]
     for clip in clips:
         film(clip.frames[0], clip, sounds, options.output / "recording", "recording")
     with torch.inference_mode():
         truths = [landmarks(clip.frames[0])[0] for clip in clips]
-        results = references(clips, truths, judge, lpips)
-    keep(options.output / "recording" / "figures.json", key, results["recording"])
+        measured = lambda shown: reference(clips, truths, judge, lpips, shown)
+        results = {"recording": kept(options.output / "recording" / "figures.json", key, lambda: measured(lambda clip: clip.frames[0])),
+                   "still photo": measured(lambda clip: clip.portrait.image.expand_as(clip.frames[0]))}
     for variant in options.variants:
         motion = train("motion", variant, options, {"speech": options.speech})
         checkpoint = train("one_shot", variant, options, {"": str(motion)})
         trained = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-        results[variant] = kept(options.output / variant / "figures.json", key | {"trained": trained},
-                                lambda: measure(load_model(checkpoint), clips, truths, judge, lpips, sounds, options.output / variant))
+        folder = options.output / variant
+        results[variant] = kept(folder / "figures.json", key | {"trained": trained},
+                                lambda: measure(load_model(checkpoint), clips, truths, judge, lpips, sounds, folder))
         write_table(results, options.output, judged_by, describe(options, clips))
 
 

@@ -51,7 +51,7 @@ def chart(name: str, runs: Sequence[Run]) -> str:
         else:
             marks.append(line(index, curve, frame))
     told = "; ".join(f"{runs[index].name} ends at {short(curve[-1][1])}" for index, curve in curves)
-    data = [{"run": index, "name": runs[index].name, "points": [[x, float(f"{y:.5g}")] for x, y in curve]} for index, curve in curves]
+    data = [{"name": runs[index].name, "points": [[x, float(f"{y:.5g}")] for x, y in curve]} for index, curve in curves]
     return (f'<figure class="chart"><figcaption>{escape(name)}</figcaption>'
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{name}: {told}")}" '
             f'data-frame="{frame.left},{frame.right},{frame.bottom},{frame.top}" data-curves="{escape(json.dumps(data))}">'

@@ -58,12 +58,13 @@ def read_evaluation(path: Path) -> Run:
 
 
 def log_folders(folder: Path) -> dict[str, list[Path]]:
-    """The folders with a log, by stage ("" for a run without), versions in order; other runs' folders inside are left to
-    themselves."""
+    """The folders with a log, by stage ("" for a run without), versions in order. A run that ended before its first line of figures
+    has a run.json alone."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("metrics.csv"), key=lambda path: (path.stat().st_mtime, str(path))):
-        parts = [part for part in path.parent.relative_to(folder).parts if not VERSION.match(part) and part != "log"]
-        found.setdefault("/".join(parts), []).append(path.parent)
+    logs = {path.parent for name in ("metrics.csv", "run.json") for path in folder.rglob(name)}
+    for log in sorted(logs, key=lambda log: (log.stat().st_mtime, str(log))):
+        parts = [part for part in log.relative_to(folder).parts if not VERSION.match(part) and part != "log"]
+        found.setdefault("/".join(parts), []).append(log)
     number_of = lambda path: int(match[1]) if (match := VERSION.search(path.name)) else 0
     return {stage: sorted(versions, key=number_of) for stage, versions in found.items()}
 
@@ -80,7 +81,9 @@ def continued(logs: list[list[dict[str, str]]]) -> list[dict[str, str]]:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a table."""
+    """The rows of a table; none where there is no file."""
+    if not path.is_file():
+        return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -108,8 +111,7 @@ def settings(version: Path) -> dict:
 
 def newest_clips(version: Path, prefix: str) -> dict[str, dict[str, Optional[float]]]:
     """The figures of every clip in the newest validation of a log."""
-    path = version / "clips.csv"
-    rows = read_csv(path) if path.is_file() else []
+    rows = read_csv(version / "clips.csv")
     last = max((int(row["step"]) for row in rows), default=0)
     return {row["clip"]: {prefix + name: number(cell) for name, cell in row.items() if name not in ("step", "clip")}
             for row in rows if int(row["step"]) == last}

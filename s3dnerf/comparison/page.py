@@ -17,7 +17,8 @@ from s3dnerf.comparison.charts import COLOURS, chart, short
 from s3dnerf.comparison.comparison import LEVEL, Cell, Comparison
 from s3dnerf.comparison.run import INTERVAL, Run
 
-KINDS = {".mp4": "video/mp4", ".png": "image/png"}
+TYPES = {".mp4": "video/mp4", ".png": "image/png"}
+KINDS = {"training": "training", "ablation": "an ablation", "wandb": "a run of wandb", "evaluation": "an evaluation"}
 POSTER = 224
 """pixels of a video's still picture"""
 WORDS = {"better": "▲ better", "worse": "▼ worse", "differs": "◆ differs", "same": "no difference shown", "open": ""}
@@ -39,7 +40,7 @@ class Media:
         megabytes = path.stat().st_size / 1e6
         if self.used + megabytes <= self.limit:
             self.used += megabytes
-            return f"data:{KINDS[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+            return f"data:{TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
         if self.passing in path.parents:
             kept = self.page.with_name(f"{self.page.stem}-media") / path.relative_to(self.passing)
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -57,8 +58,8 @@ def page(comparison: Comparison, media: Media) -> str:
             setting_table(comparison), method(comparison)]
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(title)}</title><style>{part('page.css')}</style></head>\n<body><main>\n" + "\n".join(filter(None, body))
-            + f"\n</main><script>{part('page.js')}</script></body></html>\n")
+            f"<title>{escape(title)}</title><style>{part('page.css')}</style></head>\n<body><main>\n"
+            + "\n".join(filter(None, body)) + f"\n</main><script>{part('page.js')}</script></body></html>\n")
 
 
 def key(index: int) -> str:
@@ -69,14 +70,15 @@ def key(index: int) -> str:
 
 def summary(comparison: Comparison) -> str:
     """A sentence about every run."""
-    rows = [f'<li class="edge{index % COLOURS}">{key(index)}{sentence(comparison, index)}</li>' for index in range(len(comparison.runs))]
+    rows = [f'<li class="edge{index % COLOURS}">{key(index)}{sentence(comparison, index)}</li>'
+            for index in range(len(comparison.runs))]
     return f'<ul class="summary">{"".join(rows)}</ul>'
 
 
 def sentence(comparison: Comparison, index: int) -> str:
     """What a run is and how it stands to the first one, in words."""
     run, counts = comparison.runs[index], comparison.counts(index)
-    about = [{"training": "training", "ablation": "an ablation", "wandb": "a run of wandb", "evaluation": "an evaluation"}[run.kind]]
+    about = [KINDS[run.kind]]
     about += [counted(run.steps, "step")] if run.steps else []
     about += [f"commit {run.commit.rstrip('+')}{' with changes' if run.commit.endswith('+') else ''}"] if run.commit else []
     head = f"<strong>{escape(run.name)}</strong> ({', '.join(about)})"
@@ -88,8 +90,8 @@ def sentence(comparison: Comparison, index: int) -> str:
     settings = sum(values[index] != values[0] for values in comparison.settings.values())
     if not tested:
         return f"{head} differs in {counted(settings, 'setting')}; no clip has been measured in both, so nothing could be tested."
-    told = [f"{word} in {counts[name]}" for name, word in (("better", "better"), ("worse", "worse"), ("differs", "otherwise different"))
-            if counts[name]]
+    words = {"better": "better", "worse": "worse", "differs": "otherwise different"}
+    told = [f"{word} in {counts[name]}" for name, word in words.items() if counts[name]]
     found = f"it is {', '.join(told)} of {counted(tested, 'figure')}, and no difference is shown in {counts['same']}" if told else \
         f"in none of {counted(tested, 'figure')} a difference is shown"
     return f"{head} differs in {counted(settings, 'setting')}; {found}."
@@ -118,7 +120,8 @@ def figure_table(comparison: Comparison) -> str:
             for name, cells in comparison.figures.items()]
     return ("<h2>Figures</h2><p>Means over clips with their 95 % intervals; p is corrected for all tests of this table. ↑ more is "
             'better, ↓ less is.</p><div class="scroll" tabindex="0" role="region" aria-label="Figures of all runs">'
-            f'<table class="sortable"><caption>Figures of all runs</caption><thead><tr><th scope="col">figure</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
+            f'<table class="sortable"><caption>Figures of all runs</caption><thead><tr>'
+            f'<th scope="col">figure</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
 
 
 def breaking(name: str) -> str:
@@ -143,7 +146,8 @@ def cell(content: Cell) -> str:
     mark = ""
     if content.change is not None:
         p = "p &lt; 0.001" if content.p < 1e-3 else f"p {content.p:.3f}"
-        mark = f'<small><span class="{content.verdict}">{WORDS[content.verdict]}</span>, {content.change.change.mean:+.3g}, {p}</small>'
+        word = f'<span class="{content.verdict}">{WORDS[content.verdict]}</span>'
+        mark = f"<small>{word}, {content.change.change.mean:+.3g}, {p}</small>"
     return f'<td data-value="{mean.mean:.9g}">{short(mean.mean)}{bounds}{mark}</td>'
 
 
@@ -154,7 +158,8 @@ def films(runs: Sequence[Run], media: Media) -> str:
         shown = [("", "recording", recorded[clip])] if clip in recorded else []
         shown += [(key(index), run.name, run.videos[clip]) for index, run in enumerate(runs) if clip in run.videos]
         videos = [f'<figure><figcaption>{sample}{breaking(name)}</figcaption><video controls loop playsinline preload="metadata" '
-                  f'poster="{poster(path)}" aria-label="{escape(name)}, {escape(clip)}" src="{media.source(path)}"></video></figure>'
+                  f'poster="{poster(path)}" aria-label="{escape(name)}, {escape(clip)}" src="{media.source(path)}"></video>'
+                  "</figure>"
                   for sample, name, path in shown]
         parts.append(f'<h3>{escape(clip)}</h3><button class="play" type="button" hidden>Play all from the beginning</button>'
                      f'<div class="films">{"".join(videos)}</div>')
@@ -178,8 +183,9 @@ def maps(runs: Sequence[Run], media: Media) -> str:
     parts = []
     for clip in dict.fromkeys(clip for run in runs for clip in run.pictures):
         shown = [(index, run) for index, run in enumerate(runs) if clip in run.pictures]
-        pictures = [f'<figure><figcaption>{key(index)}{breaking(run.name)}</figcaption><img alt="region score of {escape(run.name)}" '
-                    f'src="{media.source(run.pictures[clip])}"></figure>' for index, run in shown]
+        pictures = [f'<figure><figcaption>{key(index)}{breaking(run.name)}</figcaption>'
+                    f'<img alt="region score of {escape(run.name)}" src="{media.source(run.pictures[clip])}"></figure>'
+                    for index, run in shown]
         parts.append(f'<h3>{escape(clip)}</h3><div class="films maps">{"".join(pictures)}</div>')
     told = "<p>The region score, red where speech moves or changes what is seen, mean over a clip.</p>"
     return f"<h2>Where speech reaches</h2>{told}{''.join(parts)}" if parts else ""
@@ -193,8 +199,10 @@ def curves(runs: Sequence[Run]) -> str:
         return ""
     legend = "".join(f"<span>{key(index)}{escape(run.name)}</span>" for index, run in enumerate(runs))
     grid = lambda chosen: f'<div class="charts">{"".join(chart(name, runs) for name in chosen)}</div>'
-    folded = f'<details{"" if measured else " open"}><summary>Losses of training ({len(trained)})</summary>{grid(trained)}</details>'
-    return (f'<h2>Curves</h2><div class="legend">{legend}</div>{grid(measured) if measured else ""}{folded if trained else ""}')
+    folded = (f'<details{"" if measured else " open"}><summary>Losses of training ({len(trained)})</summary>'
+              f"{grid(trained)}</details>")
+    return (f'<h2>Curves</h2><div class="legend">{legend}</div>{grid(measured) if measured else ""}'
+            f"{folded if trained else ''}")
 
 
 def setting_table(comparison: Comparison) -> str:

@@ -22,9 +22,10 @@ def pushed(comparison: Comparison, output: Path, target: str) -> None:
                          "and `wandb sync` later") from None
     table, names = rows(comparison), [run.name for run in comparison.runs]
     text = lambda value: "" if value is None else str(value)
-    run.log({"figures": wandb.Table(list(table[0]), [list(row.values()) for row in table]) if table else None,
+    settings = [[key, *map(text, values)] for key, values in comparison.settings.items()]
+    run.log({"figures": wandb.Table(list(table[0]) if table else ["run", "figure"], [list(row.values()) for row in table]),
              "clips": clip_table(comparison),
-             "settings": wandb.Table(["setting", *names], [[key, *map(text, values)] for key, values in comparison.settings.items()]),
+             "settings": wandb.Table(["setting", *names], settings),
              "page": wandb.Html(output.read_text(), inject=False)})
     artifact = wandb.Artifact(f"compare-{output.stem}", "comparison")
     artifact.add_file(str(output))

@@ -42,7 +42,7 @@ class Run:
     @property
     def figures(self) -> list[str]:
         """Names of what was measured: of clips, or else the last values of the validation's curves."""
-        of_clips = dict.fromkeys(name for row in self.clips.values() for name in row)
+        of_clips = dict.fromkeys(name for row in self.clips.values() for name, value in row.items() if value is not None)
         return list(of_clips) or list(self.validation)
 
     @property

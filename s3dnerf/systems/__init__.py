@@ -8,7 +8,8 @@ from s3dnerf.systems.lip_sync import LipSyncSystem
 from s3dnerf.systems.motion import MotionSystem
 from s3dnerf.systems.person import PersonSystem
 from s3dnerf.systems.talking_head import TalkingHeadSystem
-from s3dnerf.systems.tracking import LogRenderings, Tracking
+from s3dnerf.systems.tracking import LogRenderings, Tracking, Wandb
 
 __all__ = ["ADNeRFSystem", "AdaptedSystem", "CodeExtractorSystem", "DisentangledSystem", "LipSyncSystem", "LoaderWait",
-           "LogRenderings", "MotionSystem", "NaNGuard", "PersonSystem", "SyncPlateau", "TalkingHeadSystem", "Tracking"]
+           "LogRenderings", "MotionSystem", "NaNGuard", "PersonSystem", "SyncPlateau", "TalkingHeadSystem", "Tracking",
+           "Wandb"]

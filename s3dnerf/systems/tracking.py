@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,31 @@ COLUMNS = 8
 """frames of a picture"""
 
 
+class Wandb(WandbLogger):
+    """Lightning's logger to wandb, online, offline or disabled as WANDB_MODE says (Lightning's own `offline` overrules that
+    variable), and offline where it says nothing. A run that is taken up goes on in wandb with WANDB_RUN_ID.
+
+    Args:
+        project: of wandb.
+        entity: team or user of wandb; None is the user's default.
+        save_dir: folder of offline runs; `wandb sync` sends them later.
+        name: of the run; None lets wandb find one.
+        group: runs that belong together.
+        tags: words to find the run by.
+    """
+
+    def __init__(self, project: str = "s3dnerf", entity: Optional[str] = None, save_dir: str = "runs", name: Optional[str] = None,
+                 group: Optional[str] = None, tags: Optional[list[str]] = None):
+        offline = os.environ.get("WANDB_MODE", "offline") in ("offline", "dryrun")
+        super().__init__(name=name, save_dir=save_dir, offline=offline, project=project, entity=entity, group=group, tags=tags)
+
+
 class Tracking(pl.Callback):
     """Keeps, for every logger there is, what the configuration, the code and each validation clip were.
 
     The run's folder gets `run.json` (commit of the code and whether it was changed since) and `clips.csv` (a row per validation
-    and clip). All loggers get `interval/FIGURE_low` and `_high`, the 95 % bootstrap interval over clips. wandb further gets the whole
-    configuration, the commit, and a table per validation.
+    and clip). All loggers get `interval/FIGURE_low` and `_high`, the 95 % bootstrap interval over clips. wandb further gets the
+    whole configuration, the commit, and a table per validation.
 
     Under several processes each brings the figures of its own clips; the first one writes.
     """
@@ -78,7 +98,8 @@ class Tracking(pl.Callback):
             import wandb
 
             columns = ["step", "clip", *figures]
-            logger.experiment.log({"val/clips": wandb.Table(columns, [[step, *row] for row in table]), "trainer/global_step": step})
+            clips = wandb.Table(columns, [[step, *row] for row in table])
+            logger.experiment.log({"val/clips": clips, "trainer/global_step": step})
 
     def teardown(self, trainer, module, stage):
         """Closes a wandb run, so that its file is whole when the command ends."""
@@ -92,9 +113,9 @@ class LogRenderings(pl.Callback):
     speech reaches.
 
     `renderings/CLIP-stepN.mp4` and `.png` in the run's folder, and in wandb, have the rows, from the top: recording, driven by
-    speech, driven by tracked lips, region score (the method's heat map, red is 1) over the raw rendering, and depth; `-speech.mp4`
-    is the second row by itself, with sound, `-recording.mp4` the first one (once), and `-regions.png` the region score's mean over
-    the frames.
+    speech, driven by tracked lips, region score (the method's heat map, red is 1) over the raw rendering, and depth;
+    `-speech.mp4` is the second row by itself, with sound, `-recording.mp4` the first one (once), and `-regions.png` the region
+    score's mean over the frames.
 
     Args:
         clips: how many validation clips are shown.
@@ -248,7 +269,10 @@ def configuration(trainer: pl.Trainer) -> dict[str, Any]:
 def commit(path: Path) -> Optional[dict[str, Any]]:
     """The git commit that a file of the code is part of, and whether tracked files were changed since; None where no commit
     holds it (an installed package)."""
-    git = lambda *words: subprocess.run(["git", "-C", str(path.parent), *words], capture_output=True, text=True, check=True).stdout
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(path.parent), *words], capture_output=True, text=True, check=True).stdout
+
     try:
         git("ls-files", "--error-unmatch", path.name)
         changed = git("status", "--porcelain", "--untracked-files=no")

@@ -47,7 +47,7 @@ def test_a_variant_of_the_ablations_has_its_own_figures(tmp_path, write_run):
     rows = [{"clip": "a", "ssim": 0.5, "sync": None}, {"clip": "b", "ssim": 0.7, "sync": None}]
     (tmp_path / "figures.json").write_text(json.dumps({"key": {"frames": 3}, "clips": rows}))
     run = read_run_folder(tmp_path)
-    assert run.kind == "ablation" and run.figures == ["ssim", "sync"] and run.values("ssim") == {"a": 0.5, "b": 0.7}
+    assert run.kind == "ablation" and run.figures == ["ssim"] and run.values("ssim") == {"a": 0.5, "b": 0.7}
     assert "one_shot: train/total" in run.curves and "one_shot.model.width" in run.config
 
 
@@ -55,7 +55,7 @@ def test_an_evaluation_with_its_videos(tmp_path, write_report, two_runs):
     path = write_report(tmp_path / "report.json", {"a": 20.0, "b": 22.0})
     (tmp_path / "b.mp4").write_bytes(next((two_runs[0] / "renderings").glob("*.mp4")).read_bytes())
     run = read_evaluation(path)
-    assert run.kind == "evaluation" and run.figures == ["psnr", "lpips"] and run.values("psnr") == {"a": 20.0, "b": 22.0}
+    assert run.kind == "evaluation" and run.figures == ["psnr"] and run.values("psnr") == {"a": 20.0, "b": 22.0}
     assert run.config["protocol.hash"] == "aaa" and run.config["protocol.settings.fps"] == 25 and list(run.videos) == ["b"]
 
 
@@ -74,6 +74,14 @@ def test_what_is_no_report_is_told(tmp_path, content, word):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(InputError, match=word):
         read_evaluation(tmp_path / "a.json")
+
+
+def test_a_run_without_figures_yet_has_its_settings(tmp_path, write_run):
+    run = write_run(tmp_path / "version_0", films=())
+    (run / "metrics.csv").unlink()
+    (run / "clips.csv").unlink()
+    found = read_run_folder(tmp_path)
+    assert found.config["model.width"] == 3 and not found.curves and not found.clips and found.steps is None
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

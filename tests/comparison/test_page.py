@@ -14,7 +14,7 @@ from s3dnerf.comparison.comparison import compared, read
 from s3dnerf.comparison.page import Media, page
 from s3dnerf.comparison.run import Run
 
-EMPTY = {"meta", "br", "img", "link", "input", "hr"}
+EMPTY = {"meta", "br", "wbr", "img", "link", "input", "hr"}
 
 
 class Outline(HTMLParser):

@@ -3,6 +3,7 @@ import csv
 import json
 
 import pytest
+import wandb
 
 from s3dnerf.cli import main
 from s3dnerf.comparison.push import target_of
@@ -14,6 +15,7 @@ def test_tables_page_and_files_are_pushed_offline(two_runs, tmp_path, monkeypatc
     monkeypatch.setenv("WANDB_MODE", "offline")
     page = tmp_path / "page.html"
     assert main(["compare", *map(str, two_runs), "--output", str(page), "--push", "team/heads"]) == 0
+    wandb.teardown()  # waits until its service has written everything
     [path] = tmp_path.rglob("run-*.wandb")
     row, kinds, project = {}, [], None
     for record in records(path):

@@ -69,6 +69,7 @@ def offline(tmp_path_factory):
     for step in range(30):
         run.log({"train/total": 1 / (step + 1), "trainer/global_step": step})
     run.finish(quiet=True)
+    wandb.teardown()  # waits until its service has written everything
     return next(folder.rglob("run-*.wandb")).parent
 
 

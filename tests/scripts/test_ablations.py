@@ -3,6 +3,7 @@ import csv
 import json
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 import yaml
 from PIL import Image
 
+from s3dnerf.comparison.folder import read_run_folder
 from s3dnerf.data.module import ClipDataModule
 from s3dnerf.geometry import project
+from s3dnerf.media import read_sound
 from s3dnerf.models.hub import load_lip_sync, load_model
 from s3dnerf.networks.lip_sync import LipSyncDiscriminator
 
@@ -41,6 +44,12 @@ def test_two_variants_from_shards_to_table_and_nothing_twice(script, shards, tmp
     assert abs(float(table["full"]["sync"])) < 1
     assert table["full"]["ssim"] != table["no_deformation"]["ssim"] and float(table["full"]["m_lmd"]) > 0
     steps = {path: torch.load(path, weights_only=False)["global_step"] for path in tmp_path.rglob("last.ckpt")}
+    compared = [read_run_folder(tmp_path / name) for name in ("full", "no_deformation")]
+    for run in compared:  # what `s3dnerf compare` makes of it
+        assert run.kind == "ablation" and run.mean("ssim").mean == pytest.approx(float(table[Path(run.source).name]["ssim"]))
+        assert len(run.videos) == len(run.pictures) == len(run.recordings) == 2
+        assert all(read_sound(path).std() > 1e-3 for path in [*run.videos.values(), *run.recordings.values()])
+    assert [run.config["one_shot.model.model.mode"] for run in compared] == ["both", "none"]
     assert len(steps) == 4 and set(steps.values()) == {2}
     first, second = (load_model(tmp_path / name / "one_shot" / "last.ckpt") for name in ("full", "no_deformation"))
     assert first.deformation.mode == "both" and second.deformation.mode == "none"

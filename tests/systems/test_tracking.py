@@ -2,6 +2,7 @@
 import csv
 import json
 import multiprocessing
+import os
 import subprocess
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
-from s3dnerf.systems import Tracking
+from s3dnerf.systems import Tracking, Wandb
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.systems.tracking import append_rows, commit, gathered, intervals
 from s3dnerf.types import Clip
@@ -145,3 +146,20 @@ def test_a_clip_that_the_shards_do_not_have_is_told(shards):
     assert torch.equal(spoken.clip.portrait.image, clip.portrait.image)
     with pytest.raises(DatasetError, match="no clip nobody"):
         read_spoken(data, "nobody", 10)
+
+
+@pytest.mark.parametrize("mode, offline", [(None, True), ("offline", True), ("online", False), ("disabled", False)])
+def test_wandb_is_offline_unless_the_variable_says_otherwise(mode, offline, monkeypatch, tmp_path):
+    """Asked of what Lightning hands to wandb; it sets the variable itself where it is offline."""
+    import wandb
+
+    handed = {}
+    monkeypatch.setattr(wandb, "init", lambda **options: handed.update(options, mode=os.environ.get("WANDB_MODE")) or run)
+    run = type("Run", (), {"define_metric": lambda *_: None, "_label": lambda *_, **__: None})()
+    monkeypatch.setattr(wandb, "run", None)
+    monkeypatch.setenv("WANDB_MODE", "") if mode is None else monkeypatch.setenv("WANDB_MODE", mode)
+    if mode is None:
+        monkeypatch.delenv("WANDB_MODE")
+    logger = Wandb(project="heads", save_dir=str(tmp_path), group="ablations")
+    assert logger.experiment is run
+    assert handed["mode"] == ("dryrun" if offline else mode) and (handed["project"], handed["group"]) == ("heads", "ablations")

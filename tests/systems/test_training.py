@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import wandb
 import webdataset as wds
 import yaml
 
@@ -127,6 +128,7 @@ def test_wandb_run_is_written_offline_and_read_back(shards, tmp_path, monkeypatc
     of wandb's file is what is read out of the folder beside it."""
     monkeypatch.chdir(tmp_path)
     fit("one_shot", shards, tmp_path, "--data.init_args.val_clips", "3", overlays=("tiny", "smoke", "wandb"))
+    wandb.teardown()  # waits until its service has written everything
     [path], [version] = tmp_path.rglob("*.wandb"), tmp_path.rglob("version_0")
     names = {name for record in wandb_records(path) for item in record.history.item for name in (item.key, *item.nested_key)}
     assert {"train/total", "val/face_psnr", "interval/face_psnr_low", "interval/face_psnr_high", "val/clips"} <= names
