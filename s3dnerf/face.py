@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from s3dnerf.precision import single_precision
+
 MESH_POINTS = 478
 CROP_EXTENT = 3.0
 """Side of the square crop around a head, in outer eye-corner distances; the crop's centre is the head frame's origin."""
@@ -80,6 +82,7 @@ class FaceCode(nn.Module):
         self.register_buffer("own_map", torch.from_numpy(stored["own"]), persistent=False)
         self.register_buffer("mesh_basis", torch.from_numpy(stored["mesh"]).float(), persistent=False)
 
+    @single_precision
     def absolute(self, mesh: Tensor) -> Tensor:
         """Codes [*, 13] of landmarks [*, 478, 3], relative to the mean of all people."""
         shape = mesh[..., list(self.points), :2].flatten(-2) - self.mean
@@ -95,6 +98,7 @@ class FaceCode(nn.Module):
         short recording tells badly."""
         return self.with_opening(self.relative(mesh, mean_mesh), self.gap(mesh))
 
+    @single_precision
     def own(self, mesh: Tensor) -> Tensor:
         """Estimate [*, 13] of what `driving` would say of a photo's landmarks [*, 478, 3]: the speaker's mean face, which one
         photo does not show, is told by a ridge regression over the training people."""
@@ -105,15 +109,18 @@ class FaceCode(nn.Module):
         upper, lower = (2 * self.points.index(lip) + 1 for lip in (13, 14))
         return mesh[..., 14, 1] - mesh[..., 13, 1] - (self.mean[lower] - self.mean[upper])
 
+    @single_precision
     def with_opening(self, code: Tensor, opening: Tensor) -> Tensor:
         """Driving codes [*, 13], changed as little as possible, whose `opening` is as given [*]."""
         opens = self.opening(torch.eye(self.size, device=code.device, dtype=code.dtype))
         return code + (opening - self.opening(code))[..., None] * opens / (opens @ opens)
 
+    @single_precision
     def displacement(self, code: Tensor) -> Tensor:
         """[*, 63, 2] where a driving code [*, 13] moves lips and jaw, head units; inverse of `relative` up to the basis."""
         return ((code[..., :-1] * self.spread) @ self.basis).unflatten(-1, (-1, 2))
 
+    @single_precision
     def mesh_displacement(self, code: Tensor) -> Tensor:
         """[*, 478, 2] where a driving code [*, 13] moves every landmark, x and y, head units (least squares on the
         training people: 97 % of the motion of the lips, 60 % of that of the face's outline, half of that of the lids)."""

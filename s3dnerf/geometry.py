@@ -4,6 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from s3dnerf.precision import single_precision
 from s3dnerf.types import Cameras, Rays
 
 HEAD_FRONT, HEAD_BACK = 1.25, 0.95
@@ -41,6 +42,7 @@ def rigid_inverse(pose: Tensor) -> Tensor:
     return torch.cat([top, pose[..., 3:, :]], -2)
 
 
+@single_precision
 def project(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
     """Pixels [*, N, 2] and depths [*, N, 1] along the optical axis of head-frame points [*, N, 3] seen by cameras [*]."""
     world_to_camera = rigid_inverse(cameras.camera_to_world)
@@ -50,6 +52,7 @@ def project(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
     return homogeneous[..., :2], depth
 
 
+@single_precision
 def unproject(pixels: Tensor, depth: Tensor, cameras: Cameras) -> Tensor:
     """Head-frame points [*, N, 3] of pixels [*, N, 2] at depths [*, N, 1] along the optical axis; inverse of `project`."""
     local = pixel_directions(pixels, cameras) * depth
@@ -72,6 +75,7 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([x, y], -1).flatten(0, 1)
 
 
+@single_precision
 def cast_rays(cameras: Cameras, height: int, width: int) -> Rays:
     """One ray through every pixel centre of `height` x `width` images of cameras [*]; R = height * width.
 

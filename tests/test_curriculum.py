@@ -1,5 +1,6 @@
 """All stages by one command: from shards to a bundle that speaks, cut and taken up again, and below the gate."""
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -169,6 +170,41 @@ def test_a_run_that_is_terminated_says_one_line_and_leaves_no_halves(people, tmp
     assert not list((tmp_path / "run").rglob("*.part")) and not (tmp_path / "run" / "a" / "done.json").exists()
 
 
+LAUNCHER = """#!/bin/sh
+echo "$$ $@" > "{folder}/started"
+{then}
+"""
+
+
+def launcher(folder, then):
+    """A command that starts no process, but notes that it was asked to."""
+    (folder / "launcher").write_text(LAUNCHER.format(folder=folder, then=then))
+    (folder / "launcher").chmod(0o755)
+    return f"{folder}/launcher --processes 8"
+
+
+def test_a_stage_is_started_by_the_launcher_and_its_failure_is_told(people, tmp_path, capfd):
+    words = command(tmp_path / "run", people, "--plan", plan(tmp_path, ("a", {})), "--launch", launcher(tmp_path, "exit 3"))
+    assert main(words) == 2
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1 and "stage a ended with status 3" in told and "last checkpoint" in told
+    asked = (tmp_path / "started").read_text().split()[1:]
+    assert asked[:6] == ["--processes", "8", "-m", "s3dnerf", "fit", "--config"]
+    assert not (tmp_path / "run" / "a" / "done.json").exists()
+
+
+def test_a_run_that_is_terminated_ends_what_it_started(people, tmp_path):
+    words = command(tmp_path / "run", people, "--plan", plan(tmp_path, ("a", {})), "--launch", launcher(tmp_path, "sleep 600"))
+    process = subprocess.Popen([sys.executable, "-m", "s3dnerf", *words], cwd=ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "started").is_file() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[1] == "s3dnerf: terminated\n" and process.returncode == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "started").read_text().split()[0]), 0)
+
+
 def reached(folder, **figures):
     """Notes in a run's folder that its expert is done."""
     (folder / "lip_sync").mkdir(parents=True, exist_ok=True)
@@ -221,9 +257,11 @@ def test_a_stage_whose_expert_does_not_count_is_left_out(people, tmp_path, capsy
 
 @pytest.mark.parametrize("options, told", [
     (["--stages", "statik"], "no stage 'statik'"), (["--stages", "static"], "not trained"), (["--plan", "nowhere.yaml"], "--plan"),
-    (["--config", "nowhere.yaml"], "nowhere.yaml"), (["--config", str(ROOT / "configs" / "overlays" / "multi_gpu.yaml")], "s3dnerf fit"),
+    (["--config", "nowhere.yaml"], "nowhere.yaml"), (["--config", "machines.yaml"], "--launch"),
     (["--train", "nowhere"], "no shards"), (["--gate", "open"], "reduce")])
 def test_mistakes_are_one_line(options, told, people, tmp_path, capsys):
+    (tmp_path / "machines.yaml").write_text("trainer: {num_nodes: 2}")
+    options = [str(tmp_path / word) if word == "machines.yaml" else word for word in options]
     words = command(tmp_path / "run", people, *([] if "--plan" in options else ["--plan", PLAN]), *options)
     assert main(words) == 2
     said = capsys.readouterr().err

@@ -20,6 +20,7 @@ from s3dnerf.networks.speech_features import MelFeatures, TransformerFeatures
 from s3dnerf.networks.super_resolution import SuperResolution, resize
 from s3dnerf.networks.surroundings import Surroundings
 from s3dnerf.networks.triplane import SlotFusion, sample_planes
+from s3dnerf.precision import raised
 from s3dnerf.rendering.renderer import CoarseToFineRenderer
 from s3dnerf.types import (Appearance, Cameras, Clip, FieldSamples, Motion, Portrait, RayColours, Rays, Rendering,
                            TensorRecord, Window)
@@ -163,7 +164,7 @@ class S3DNeRF(nn.Module):
     def drive(self, speech: Tensor, gain: float | None = None) -> Motion:
         """Motion [B, T] from speech features [B, T, C, W]; `gain` None takes the model's own `mouth_gain`."""
         tokens, code = self.speech(speech.flatten(0, 1))
-        code = code * (self.mouth_gain if gain is None else gain)
+        code = raised(code) * (self.mouth_gain if gain is None else gain)
         code = torch.cat([code, torch.zeros_like(code[:, :1])], -1)
         return Motion(code, tokens).map(lambda x: x.unflatten(0, speech.shape[:2]))
 

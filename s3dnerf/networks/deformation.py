@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3dnerf.precision import single_precision
 from s3dnerf.types import Motion, TensorRecord
 
 FACE_CENTRE = (0.0, 0.3, -0.45)
@@ -124,6 +125,7 @@ class CrossModalDeformationField(nn.Module):
         region = 1 - weights[..., -1].mean(2)[..., None]
         return (weights @ v).transpose(2, 3).flatten(-2), region
 
+    @single_precision
     def interpolate(self, lattice: Deformation, points: Tensor) -> Deformation:
         """A lattice's deformation [B, T, G] read, trilinearly, at points [B, T, N, 3]; nothing moves outside the box."""
         batch, frames, count = points.shape[:3]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from s3dnerf.face import INNER_LIPS, LID_CREASES, LOWER_LIDS, UPPER_LIDS, FaceCode, metric_face
 from s3dnerf.networks.deformation import FACE_CENTRE, FACE_HALF, face_window, to_face_box
 from s3dnerf.networks.mesh_triangles import MeshTriangles
+from s3dnerf.precision import single_precision
 from s3dnerf.types import TensorRecord
 
 SKIN = 468
@@ -50,6 +51,7 @@ class MeshMotion(nn.Module):
         self.shown = nn.Parameter(torch.tensor([6.0, -4.0]))
         self.register_buffer("radius", torch.from_numpy(landmark_radii()), persistent=False)
 
+    @single_precision
     def forward(self, mesh: Tensor, code: Tensor) -> MeshFlow:
         """Maps [B, T] for a photo's landmarks `mesh` [B, 478, 3] and driving codes [B, T, K]."""
         change = code - self.face_code.own(mesh)[:, None]
@@ -77,6 +79,7 @@ class MeshMotion(nn.Module):
         return torch.stack(summed, 2) / (rows @ columns + NEUTRAL_WEIGHT)[:, :, None]
 
     @staticmethod
+    @single_precision
     def read(flow: MeshFlow, points: Tensor) -> tuple[Tensor, Tensor]:
         """Offset [B, T, N, 3] and inside of the mouth [B, T, N, 1] in [0, 1] at points [B, T, N, 3]; both fade out at the
         border of the face box."""

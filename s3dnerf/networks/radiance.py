@@ -42,7 +42,7 @@ class RadianceField(nn.Module):
         """
         where = torch.cat([place, place ** 2], -1)
         photo = self.features(torch.cat([features, where], -1)) + self.modulate(modulation)
-        mixed = torch.lerp(photo, self.inside(torch.cat([modulation, where], -1)), inside)
+        mixed = torch.lerp(photo, self.inside(torch.cat([modulation, where], -1)), inside.to(photo.dtype))
         raw = self.out(F.silu(self.hidden(F.silu(mixed))))
         density = F.softplus(raw[..., :1] + head_prior(place)) * DENSITY_SCALE
         colour = torch.sigmoid(raw[..., 1:4]) * 1.002 - 0.001

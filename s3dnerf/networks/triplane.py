@@ -5,10 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3dnerf.precision import single_precision
+
 PLANE_AXES = ((0, 1), (0, 2), (1, 2))
 """Each plane spans two of the axes x, y, z: xy, xz, yz."""
 
 
+@single_precision
 def sample_planes(planes: Tensor, points: Tensor) -> Tensor:
     """Features [B, N, C] of points [B, N, 3] in [-1, 1]^3: mean over the three planes [B, 3, C, h, w], bilinear.
 

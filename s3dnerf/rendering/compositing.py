@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from s3dnerf.precision import single_precision
 from s3dnerf.types import FieldSamples, RayColours, Samples, TensorRecord
 
 OPAQUE = 64.0
@@ -23,6 +24,7 @@ def interval_weights(density: Tensor, samples: Samples) -> Tensor:
     return torch.exp(-before) * (1 - torch.exp(-optical))
 
 
+@single_precision
 def composite(samples: Samples, field: FieldSamples) -> RayColours:
     """Field samples summed along their rays, front to back; what is not opaque is left at zero."""
     weights = interval_weights(field.density, samples)
@@ -33,6 +35,7 @@ def composite(samples: Samples, field: FieldSamples) -> RayColours:
                       opacity, depth, weights, samples)
 
 
+@single_precision
 def ended(samples: Samples, field: FieldSamples, behind: Tensor) -> FieldSamples:
     """The same samples, but the last of each ray is opaque and shows `behind` [*, R, C] (AD-NeRF, section 3.2): it takes up
     all the light that the others leave, so that a ray through empty space shows `behind` and nothing else."""

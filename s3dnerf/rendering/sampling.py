@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s3dnerf.precision import single_precision
 from s3dnerf.types import Rays, Samples
 
 
+@single_precision
 def stratified_samples(rays: Rays, count: int, perturb: bool) -> Samples:
     """`count` equal intervals from near to far of rays [*, R], each looked at in its middle, or anywhere in it if `perturb`."""
     edges = torch.linspace(0, 1, count + 1, device=rays.near.device, dtype=rays.near.dtype)[:, None]
@@ -18,6 +20,7 @@ def stratified_samples(rays: Rays, count: int, perturb: bool) -> Samples:
 
 
 @torch.no_grad()
+@single_precision
 def importance_distances(samples: Samples, weights: Tensor, count: int, perturb: bool) -> Tensor:
     """`count` distances [*, R, count, 1] per ray, ascending, dense where `weights` [*, R, S, 1] are large; no gradient.
 
@@ -42,6 +45,7 @@ def importance_distances(samples: Samples, weights: Tensor, count: int, perturb:
     return (starts + (ends - starts) * share).reshape(*leading, count, 1)
 
 
+@single_precision
 def merge_samples(samples: Samples, distances: Tensor) -> tuple[Samples, Tensor]:
     """All points of both passes in one ascending row of intervals that touch, and the order [*, R, S + N, 1] that sorts them.
 

@@ -131,6 +131,15 @@ class TalkingHeadSystem(ModelSystem):
                  "critic": hinge_loss(truth, self.critic(made.detach())[0])}
         return {name: value for name, value in terms.items() if name == "critic" or self.objective.wants(name)}
 
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        """Clips the gradients of the head and of the critic each by themselves, so that neither's size shortens the other's
+        step."""
+        if self.critic is None or not gradient_clip_val or gradient_clip_algorithm == "value":
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        for part in (self.model, self.critic):
+            torch.nn.utils.clip_grad_norm_(part.parameters(), gradient_clip_val)
+
     def on_train_start(self) -> None:
         """Refuses to train where the first rendering is all opaque or all empty: it would never recover."""
         model = self.model.eval()

@@ -13,7 +13,7 @@
 #SBATCH --signal=B:USR1@120
 set -euo pipefail
 python=${PYTHON:-python}
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+read -r first < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 machines=$(mktemp "${TMPDIR:-/tmp}/s3dnerf-XXXXXX.yaml")
 trap 'rm -f "$machines"' EXIT
 echo "trainer: {num_nodes: $SLURM_JOB_NUM_NODES, devices: $SLURM_GPUS_ON_NODE}" > "$machines"

@@ -1,13 +1,17 @@
 """Batches of clips: what is drawn, what is decoded, who sees which shard."""
 import json
+import pickle
 import random
 from collections import Counter
+from threading import Lock
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from s3dnerf.data.module import (ClipDataModule, Epoch, balanced, half, jitter_colours, make_example, make_validation_example)
+from s3dnerf.data.module import (ClipDataModule, Epoch, balanced, half, jitter_colours, make_clip, make_example,
+                                 make_validation_example)
 from s3dnerf.data.shards import read_people, stored_clips, write_shards
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import INNER_LIPS, eye_opening, mouth_opening
@@ -99,6 +103,37 @@ def test_same_seed_draws_the_same_and_epochs_differ(shards):
     assert keys() == keys() and keys() != keys(seed=1)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_processes_draw_together_what_one_draws(shards, workers):
+    """Every batch of one process is the batches of two, one behind the other, whoever loads them."""
+    def batches(rank, processes, **options):
+        data = module(shards, frames=2, jitter=0.2, batch_size=4 // processes, **options)
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=processes, current_epoch=1)
+        return list(data.train_dataloader())
+
+    alone, *shared = batches(0, 1), *(batches(rank, 2, workers=workers) for rank in range(2))
+    for whole, *parts in zip(alone, *shared):
+        assert torch.equal(whole.frames, torch.cat([part.frames for part in parts]))
+        assert torch.equal(whole.mel, torch.cat([part.mel for part in parts])) and whole.keys == parts[0].keys + parts[1].keys
+
+
+def test_an_epoch_that_is_taken_up_draws_nothing_again(shards, monkeypatch):
+    data, asked = module(shards, images="none"), []
+    whole = list(data.train_dataloader())
+    rest = data.train_dataloader()
+    monkeypatch.setattr("s3dnerf.data.module.make_clip", lambda *args, **_: asked.append(args) or make_clip(*args))
+    rest.load_state_dict({"drawn": 2})
+    assert [torch.equal(clip.mesh, whole[2].mesh) for clip in rest] == [True] and len(asked) == 2
+
+
+def test_loader_processes_that_know_nothing_of_this_one_draw_the_same(shards):
+    """Where processes are not forked, what they do is pickled, without trainer and data module."""
+    data = module(shards, images="none")
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, current_epoch=0, lock=Lock())
+    dataset = data.train_dataloader().batches(0).dataset
+    assert torch.equal(pickle.loads(pickle.dumps(dataset))[3].mesh, dataset[3].mesh)
+
+
 @pytest.mark.parametrize("folder", [None, "missing"])
 def test_missing_shards_are_named_with_the_remedy(tmp_path, folder):
     data = ClipDataModule(train=str(tmp_path / folder) if folder else None)
@@ -118,6 +153,11 @@ def test_halves_share_nobody_and_everybody_is_in_one():
     assert min(len(even), len(odd)) > 15
     few = dict(list(people.items())[:7])
     assert set(half(few, "even", "here")) == set(even) & set(few), "a person stays in its half whoever joins"
+
+
+def test_shards_without_a_clip_of_so_many_frames_are_told(shards):
+    with pytest.raises(DatasetError, match="no clip of 99 frames among the 4 clips"):
+        module(shards, frames=99).train_dataloader()
 
 
 def test_training_draws_from_its_half_alone(shards, monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 
 from s3dnerf.data import shards as module
 from s3dnerf.data.shards import (KEY_FRAME_EVERY, TrackedClip, decode_sample, decode_video, decode_wav, encode_sample,
-                                 encode_video, encode_wav, read_people, write_people, write_shards, write_whole)
+                                 encode_video, encode_wav, read_people, stored_clips, write_people, write_shards,
+                                 write_whole)
 from s3dnerf.errors import DatasetError
 from s3dnerf.media import SAMPLES_PER_FRAME, log_mel
 
@@ -123,6 +124,31 @@ def test_through_webdataset(tmp_path):
         back = decode_sample(sample)
         assert back.key == clip.key and np.array_equal(back.mesh, clip.mesh) and np.array_equal(back.masks, clip.masks)
         assert np.array_equal(back.frames, decode_sample(encode_sample(clip)).frames)
+
+
+def test_clips_are_read_by_their_place(tmp_path):
+    clips = [make(f"ann-{k:03d}", count=5, size=32, seed=k) for k in range(3)]
+    fields = [encode_sample(clip) for clip in clips]
+    stored = stored_clips(write_shards(zip((clip.key for clip in clips), fields), tmp_path, "some", 2))
+    assert [clip.key for clip in stored] == [clip.key for clip in clips] and stored[0].info["n_frames"] == 5
+    assert [clip.read() for clip in stored] == [{"__key__": clip.key} | found for clip, found in zip(clips, fields)]
+    part = stored[2].read(leave_out=("mp4", "wav", "bg.jpg", "lmk.npy"))
+    assert set(part) == {"__key__", *fields[2]} - {"mp4", "wav", "bg.jpg", "lmk.npy"}
+    back = decode_sample(part, ())
+    assert np.array_equal(back.mesh, clips[2].mesh) and back.speech.size == back.background.size == back.landmarks.size == 0
+
+
+def test_frames_that_nobody_asked_for_are_not_looked_at(fields):
+    """The second half of the pictures is destroyed; the first frames come all the same."""
+    movie = fields["mp4"]
+    data = movie.index(b"mdat")
+    spoilt = movie[:data + len(movie) // 2] + bytes(2000) + movie[data + len(movie) // 2 + 2000:]
+    whole = decode_video(movie, range(COUNT), SIZE)
+    assert np.array_equal(decode_video(spoilt, range(6), SIZE), whole[:6])
+    try:
+        assert not np.array_equal(decode_video(spoilt, range(COUNT), SIZE), whole)
+    except (DatasetError, OSError, ValueError):
+        pass
 
 
 def test_shards_hold_no_time_and_no_user(tmp_path, fields):

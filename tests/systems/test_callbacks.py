@@ -1,5 +1,6 @@
 """The guards: what ends training or warns, and that what they keep shows the fault again."""
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from s3dnerf.errors import TrainingError
-from s3dnerf.systems import NaNGuard, SyncPlateau
+from s3dnerf.systems import LoaderWait, NaNGuard, SyncPlateau
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.systems.callbacks import replay
 from s3dnerf.types import TensorRecord
@@ -108,3 +109,19 @@ def test_the_memory_of_the_warning_is_part_of_checkpoints():
     first.values, first.means, first.said = [0.1], [0.5, 0.5], True
     second.load_state_dict(first.state_dict())
     assert (second.values, second.means, second.said) == ([0.1], [0.5, 0.5], True)
+
+
+@pytest.mark.parametrize("waited, share, advice", [(0.3, 0.75, True), (0.001, 0.01, False)])
+def test_the_loader_is_measured_against_the_model(waited, share, advice, monkeypatch, capsys):
+    """Three steps of a tenth of a second with ten images each, and so long a wait before each."""
+    clock, logged, callback = iter([0.0, 0.1, 1.0, 1.1, 2.0, 2.1]), {}, LoaderWait()
+    monkeypatch.setattr("s3dnerf.systems.callbacks.time.perf_counter", lambda: next(clock))
+    trainer = SimpleNamespace(train_dataloader=SimpleNamespace(waited=waited), is_global_zero=True)
+    module, batch = SimpleNamespace(log_dict=logged.update), SimpleNamespace(mesh=torch.zeros(2, 5, 478, 3))
+    for step in range(3):
+        callback.on_train_batch_start(trainer, module, batch, step)
+        callback.on_train_batch_end(trainer, module, None, batch, step)
+    assert logged == pytest.approx({"loader/wait": share, "loader/images_per_second": 100.0}, rel=0.02)
+    callback.on_train_end(trainer, module)
+    said = capsys.readouterr().out
+    assert f"waited for {100 * share:.0f} %" in said and "100 images a second" in said and ("data.workers" in said) == advice

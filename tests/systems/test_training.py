@@ -255,5 +255,5 @@ def test_motion_learns_where_the_lips_go(shards, tmp_path):
     rows = figures(folder)
     last = [row for row in rows if "val/face_opening_correlation" in row][-1]
     assert last["val/face_opening_correlation"] > 0.8
-    first, final = rows[0]["train/offset"], [row for row in rows if "train/offset" in row][-1]["train/offset"]
-    assert final < 0.85 * first
+    errors = [row["train/offset"] for row in rows if "train/offset" in row]
+    assert sum(errors[-10:]) < 0.85 * sum(errors[:10]), "of one batch to the next they differ by as much"

@@ -1,0 +1,41 @@
+"""The figures of the loader, on shards whose drawing is slowed down by a known amount."""
+import sys
+import time
+
+import pytest
+
+from s3dnerf.data.module import ClipDataModule
+
+
+@pytest.fixture(scope="module")
+def script(load_script):
+    return load_script("loader_speed")
+
+
+def test_speed_is_counted_in_examples_and_images(script, shards, monkeypatch):
+    data = ClipDataModule(str(shards), frames=4, batch_size=2, images="none", workers=0, steps_per_epoch=1000)
+    batches = data.train_dataloader()
+
+    def slowly(first):
+        batch = next(iter(batches))
+        while True:
+            time.sleep(0.05)
+            yield batch
+
+    monkeypatch.setattr(data, "train_dataloader", lambda: slowly(0))
+    speed = script.measured(data, 0.5)
+    assert 20 < speed.examples < 41 and speed.images == pytest.approx(4 * speed.examples)
+    assert speed.each == speed.images
+
+
+@pytest.mark.parametrize("images, workers, need, count", [(100.0, 2, 200, 4), (100.0, 2, 201, 5), (300.0, 1, 200, 1), (50.0, 0, 200, 4)])
+def test_workers_for_a_consumption(script, images, workers, need, count):
+    assert script.needed(need, script.Speed(workers, images / 4, images)) == count
+
+
+def test_it_prints_a_line_per_number_of_workers(script, shards, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["loader_speed.py", "--train", str(shards), "--workers", "0", "--seconds", "0.1",
+                                      "--need", "1", "--images", "none", "--batch-size", "1"])
+    script.main()
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("workers 0:") and "4 clips found" in said[0] and "1 images a second need 1 workers" in said[1]
