@@ -6,6 +6,8 @@ wherever the cluster has room, and starts anew where one dies.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import shutil
 import tempfile
 import threading
 import time
@@ -27,9 +29,9 @@ class RemoteRenderer:
     """The actor: a renderer in a thread, and files sent by their content."""
 
     def __init__(self, settings: Settings, device: str):
-        self.folder = tempfile.TemporaryDirectory(prefix="s3dnerf-")
+        folder = own_folder(Path(tempfile.gettempdir()) / f"s3dnerf-renderers-{os.getuid()}")
         self.pipe, theirs = multiprocessing.Pipe()
-        threading.Thread(target=work, args=(theirs, settings, self.folder.name, device), daemon=True).start()
+        threading.Thread(target=work, args=(theirs, settings, str(folder), device), daemon=True).start()
 
     def take(self, command) -> None:
         """Passes a command on."""
@@ -47,6 +49,20 @@ class RemoteRenderer:
                 message = replace(message, path=None, content=path.read_bytes())
                 path.unlink()
             yield message
+
+
+def own_folder(root: Path) -> Path:
+    """A new folder of this process in `root`, from which what processes that are gone have left is deleted: an actor is killed
+    and cannot do it itself."""
+    root.mkdir(mode=0o700, exist_ok=True)
+    for left in root.iterdir():
+        try:
+            os.kill(int(left.name), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+    folder = root / str(os.getpid())
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 class RayWorker(Worker):

@@ -62,3 +62,18 @@ def wait(condition, seconds=60):
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.2)
+
+
+def test_what_a_renderer_that_is_gone_has_left_is_deleted(tmp_path):
+    import subprocess
+    import sys
+
+    from s3dnerf.service.deployment import own_folder
+
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for process in (gone.pid, os.getppid()):
+        (tmp_path / str(process)).mkdir()
+        (tmp_path / str(process) / "half.mp4").write_bytes(b"half")
+    assert own_folder(tmp_path) == tmp_path / str(os.getpid())
+    assert {path.name for path in tmp_path.iterdir()} == {str(os.getpid()), str(os.getppid())}
