@@ -17,11 +17,11 @@ from s3dnerf.statistics import Difference, Interval, difference, holm
 
 LEVEL = 0.05
 """corrected p below which a difference is called one"""
-MORE = {"psnr", "ssim", "corr", "correlation", "auc", "iou", "csim", "cpbd", "accuracy", "within", "sync", "faces"}
-LESS = {"lmd", "lpips", "fid", "kid", "offset", "jitter", "flicker", "error", "aue", "features", "loss"}
-NEITHER = {"lag", "spread", "rate", "ratio"}
+MORE = {"psnr", "ssim", "corr", "correlation", "auc", "iou", "csim", "accuracy", "within", "sync", "judge", "faces"}
+LESS = {"lmd", "lpips", "fid", "kid", "offset", "flicker", "error", "aue", "features", "loss"}
+NEITHER = {"lag", "spread", "rate", "ratio", "truth"}
 """words in figures' names by which more, or less, of it is better; one with none of them, or of the last, has an optimum of its
-own (a spread ratio, an opacity)"""
+own (a spread ratio, an opacity, jitter)"""
 
 Verdict = Literal["better", "worse", "differs", "same", "open"]
 
@@ -125,9 +125,10 @@ def verdict(figure: str, change: Optional[Difference], p: Optional[float]) -> Ve
 def better(figure: str) -> int:
     """1 where more of a figure is better, -1 where less is, 0 where neither is known."""
     words = set(re.split(r"[^a-z]+", figure.lower()))
-    if words & NEITHER:
+    judged = bool(words & {"sync", "judge"})
+    if words & NEITHER or (judged and "offset" in words):  # that offset has a sign
         return 0
-    if {"sync", "d"} <= words:
+    if judged and "d" in words:
         return -1
     return 1 if words & MORE else -1 if words & LESS else 0
 

@@ -54,7 +54,9 @@ def read_evaluation(path: Path) -> Run:
     folder = Path(content.get("generated") or path.parent)
     made = {clip: video for clip in clips if (video := folder / f"{clip}.mp4").is_file()}
     config = flattened({name: content[name] for name in ("protocol", "networks") if name in content})
-    return Run(str(path), "evaluation", config=config, clips=clips, videos=made)
+    known = {name for row in clips.values() for name, value in row.items() if value is not None}
+    whole = {name: found["mean"] for name, found in content.get("means", {}).items() if name not in known}
+    return Run(str(path), "evaluation", config=config, clips=clips, whole=whole, videos=made)
 
 
 def log_folders(folder: Path) -> dict[str, list[Path]]:

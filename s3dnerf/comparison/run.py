@@ -32,6 +32,8 @@ class Run:
     """by name, such as val/psnr or train/total, in order of steps"""
     clips: dict[str, dict[str, Optional[float]]] = field(default_factory=dict)
     """clip to figure to value, of the newest validation or the evaluation"""
+    whole: dict[str, float] = field(default_factory=dict)
+    """figures of all clips together, such as FID"""
     videos: dict[str, Path] = field(default_factory=dict)
     """clip to video with sound"""
     pictures: dict[str, Path] = field(default_factory=dict)
@@ -43,7 +45,7 @@ class Run:
     def figures(self) -> list[str]:
         """Names of what was measured: of clips, or else the last values of the validation's curves."""
         of_clips = dict.fromkeys(name for row in self.clips.values() for name, value in row.items() if value is not None)
-        return list(of_clips) or list(self.validation)
+        return [*of_clips, *self.whole] or list(self.validation)
 
     @property
     def validation(self) -> dict[str, list[Point]]:
@@ -51,10 +53,11 @@ class Run:
         return {name.replace("val/", "", 1): curve for name, curve in self.curves.items() if "val/" in name and curve}
 
     def mean(self, figure: str) -> Optional[Interval]:
-        """A figure's mean over clips with its interval; without clips the curve's last value."""
+        """A figure's mean over clips with its interval; else that of all clips together, or the curve's last value."""
         found = interval([row.get(figure) for row in self.clips.values()])
         curve = None if self.clips else self.validation.get(figure)
-        return found or (Interval(curve[-1][1], None, None, 0) if curve else None)
+        last = self.whole.get(figure, curve[-1][1] if curve else None)
+        return found or (None if last is None else Interval(last, None, None, 0))
 
     def values(self, figure: str) -> dict[str, float]:
         """A figure of every clip that has it."""

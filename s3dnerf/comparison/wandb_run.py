@@ -99,7 +99,7 @@ def assembled(source: str, name: str, config: dict, rows: list[dict[str, Any]], 
         clips = clip_table(json.loads(table.read_text()))
     chosen = config.get("experiment") or {key: value for key, value in config.items() if key not in ("_wandb", "git")}
     return Run(source, "wandb", name, flattened(chosen), commit_of(config.get("git")), curves_of(logged), clips,
-               newest(VIDEO), newest(PICTURE), newest(RECORDING))
+               videos=newest(VIDEO), pictures=newest(PICTURE), recordings=newest(RECORDING))
 
 
 def clip_table(table: dict) -> dict[str, dict[str, Optional[float]]]:

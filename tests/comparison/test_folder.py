@@ -1,11 +1,14 @@
 """Runs are read out of what training, ablations and evaluation leave."""
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from s3dnerf.comparison.folder import continued, read_evaluation, read_run_folder
 from s3dnerf.errors import InputError
+from s3dnerf.evaluation.protocol import Protocol
+from s3dnerf.evaluation.report import Report
 
 
 def test_a_training_run_by_its_folder_the_one_above_or_a_checkpoint(two_runs):
@@ -57,6 +60,17 @@ def test_an_evaluation_with_its_videos(tmp_path, write_report, two_runs):
     run = read_evaluation(path)
     assert run.kind == "evaluation" and run.figures == ["psnr"] and run.values("psnr") == {"a": 20.0, "b": 22.0}
     assert run.config["protocol.hash"] == "aaa" and run.config["protocol.settings.fps"] == 25 and list(run.videos) == ["b"]
+
+
+def test_the_report_that_the_suite_writes(tmp_path):
+    """Its own record, with a figure of all frames together, which has neither clips nor a test."""
+    rows = [SimpleNamespace(clip=name, frames=30, figures={"psnr": value, "lpips": None}) for name, value in (("a", 20.0), ("b", 22.0))]
+    means = {"psnr": {"mean": 21.0, "low": 20.0, "high": 22.0, "clips": 2}, "fid": {"mean": 9.5, "low": None, "high": None, "clips": 2}}
+    report = Report(Protocol(), {"judge": {"file": "x", "sha256": "y"}}, rows, means, {"lpips": "no network"}, [])
+    (tmp_path / "report.json").write_text(json.dumps(report.as_dict()))
+    run = read_evaluation(tmp_path / "report.json")
+    assert run.figures == ["psnr", "fid"] and run.mean("psnr").mean == 21 and run.mean("fid").mean == 9.5 and not run.values("fid")
+    assert run.config["protocol.hash"] == Protocol().hash and run.config["networks.judge.sha256"] == "y"
 
 
 def test_settings_are_taken_from_the_logger_where_nothing_else_kept_them(tmp_path, write_run):
