@@ -13,7 +13,7 @@ from s3dnerf.comparison.folder import read_evaluation, read_run_folder
 from s3dnerf.comparison.run import Run, distinct
 from s3dnerf.comparison.wandb_run import offline_file, read_offline, read_online
 from s3dnerf.errors import InputError
-from s3dnerf.statistics import Difference, Interval, difference, holm
+from s3dnerf.significance import Difference, Interval, difference, holm
 
 LEVEL = 0.05
 """corrected p below which a difference is called one"""

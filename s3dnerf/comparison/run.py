@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
 
-from s3dnerf.statistics import Interval, interval
+from s3dnerf.significance import Interval, interval
 
 Point = tuple[float, float]
 """step, value"""

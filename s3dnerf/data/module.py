@@ -317,13 +317,16 @@ def mouth_masks(mesh: torch.Tensor, cameras: Cameras, size: int) -> torch.Tensor
 
 
 def jitter_colours(clip: Clip, strength: float, draw: random.Random) -> Clip:
-    """The same random brightness, contrast and colour cast on photo and frames."""
+    """The same random brightness, contrast, colour cast and saturation on photo and frames."""
     import dataclasses
+
+    from kornia.enhance import adjust_saturation_with_gray_subtraction
 
     gain = torch.tensor([draw.uniform(1 - strength, 1 + strength) * draw.uniform(1 - strength / 3, 1 + strength / 3)
                          for _ in range(3)])[:, None, None]
     shift = draw.uniform(-strength / 3, strength / 3)
-    change = lambda image: (image * gain + shift).clamp(0, 1)
+    colour = draw.uniform(1 - strength, 1 + strength)
+    change = lambda image: adjust_saturation_with_gray_subtraction((image * gain + shift).clamp(0, 1), colour)
     portrait = dataclasses.replace(clip.portrait, image=change(clip.portrait.image))
     return dataclasses.replace(clip, frames=change(clip.frames), portrait=portrait)
 

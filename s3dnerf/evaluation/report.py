@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Sequence
-
-import numpy as np
+from typing import Sequence
 
 from s3dnerf.evaluation.figures import FIGURES
 from s3dnerf.evaluation.protocol import Protocol
@@ -49,13 +47,3 @@ class Report:
         frames = sum(row.frames for row in self.rows)
         return "\n".join([*lines, f"{len(self.rows)} clips, {frames} frames; protocol {self.protocol.version}, "
                                   f"{self.protocol.hash}"])
-
-
-def interval(values: Sequence[float], resamples: int = 2000, seed: int = 0) -> dict[str, Optional[float]]:
-    """Mean of values, and the 95 % percentile bootstrap interval of it (None for a single value); the same every time."""
-    numbers = np.asarray(values, float)
-    low = high = None
-    if len(numbers) > 1:
-        draw = np.random.default_rng(seed).integers(len(numbers), size=(resamples, len(numbers)))
-        low, high = (float(x) for x in np.percentile(numbers[draw].mean(1), (2.5, 97.5)))
-    return {"mean": float(numbers.mean()), "low": low, "high": high, "clips": len(numbers)}

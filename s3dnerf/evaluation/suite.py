@@ -1,7 +1,7 @@
 """All figures of pairs of videos, and the report."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
@@ -18,10 +18,11 @@ from s3dnerf.evaluation.footage import Footage, read_footage
 from s3dnerf.evaluation.networks import Networks
 from s3dnerf.evaluation.picture import Chunk, PictureFigures
 from s3dnerf.evaluation.protocol import REGIONS, Protocol
-from s3dnerf.evaluation.report import Report, interval
+from s3dnerf.evaluation.report import Report
 from s3dnerf.evaluation.sync import SyncFigures
 from s3dnerf.media import CONTAINERS, FPS, video_info
 from s3dnerf.progress import Progress
+from s3dnerf.significance import interval
 
 CHUNK = 8
 """frames that are looked at together"""
@@ -92,7 +93,7 @@ class Suite:
         for name in CLIP_FIGURES:
             values = [row.figures[name] for row in rows if row.figures[name] is not None]
             if values:
-                means[name] = interval(values, self.protocol.bootstrap, self.protocol.seed)
+                means[name] = asdict(interval(values, self.protocol.bootstrap, self.protocol.seed))
         means |= self._of_all_frames(rows)
         missing = {name: self._why(name, units) for name in FIGURES if name not in means}
         remarks = [remark for row in rows for remark in row.remarks] + self._remarks(rows, means)

@@ -23,7 +23,7 @@ from s3dnerf.data.shards import decode_wav, write_whole
 from s3dnerf.errors import DatasetError
 from s3dnerf.losses import reduced
 from s3dnerf.media import FPS, SAMPLES_PER_FRAME, VideoWriter
-from s3dnerf.statistics import interval
+from s3dnerf.significance import interval
 from s3dnerf.types import Clip, Motion, Rendering
 
 ROWS = ("recording", "driven by speech", "driven by tracked lips", "region score", "depth")

@@ -13,9 +13,9 @@ from s3dnerf.evaluation.figures import CLIP_FIGURES, FIGURES
 from s3dnerf.evaluation.footage import Footage
 from s3dnerf.evaluation.networks import Networks
 from s3dnerf.evaluation.protocol import REGIONS, Protocol
-from s3dnerf.evaluation.report import interval
 from s3dnerf.evaluation.suite import Row, Suite, find_pairs
 from s3dnerf.media import VideoWriter
+from s3dnerf.significance import Interval, interval
 
 ORDER = [3, 0, 5, 1, 8, 2, 9, 4, 11, 6, 10, 7]
 SET_FIGURES = ("fid", "fid_face", "fid_mouth", "kid", "kid_face", "kid_mouth")
@@ -147,13 +147,13 @@ def test_a_clip_that_came_twice_counts_once_in_the_order_of_names(suite):
 def test_the_interval_holds_the_mean_as_often_as_it_says():
     generator = np.random.default_rng(3)
     samples = generator.exponential(size=(200, 40))
-    held = [found["low"] <= 1 <= found["high"] for found in (interval(sample, 400) for sample in samples)]
+    held = [found.low <= 1 <= found.high for found in (interval(sample, 400) for sample in samples)]
     assert 0.86 <= np.mean(held) <= 0.99
     found = interval(samples[0])
-    assert found == interval(samples[0]) and found["mean"] == pytest.approx(samples[0].mean())
+    assert found == interval(samples[0]) and found.mean == pytest.approx(samples[0].mean())
     half = 1.96 * samples[0].std(ddof=1) / 40 ** 0.5
-    assert found["high"] - found["low"] == pytest.approx(2 * half, rel=0.15)
-    assert interval([2.0]) == {"mean": 2.0, "low": None, "high": None, "clips": 1}
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.15)
+    assert interval([2.0]) == Interval(2.0, None, None, 1)
 
 
 def test_the_protocol_is_frozen():

@@ -23,7 +23,7 @@ class Interval:
     clips: int
 
 
-def interval(values: Sequence[Optional[float]], draws: int = DRAWS) -> Optional[Interval]:
+def interval(values: Sequence[Optional[float]], draws: int = DRAWS, seed: int = 0) -> Optional[Interval]:
     """Mean of the finite numbers among values, with the percentile bootstrap's 95 % interval (Efron 1979); None without any.
 
     The draws are the same for the same number of values, so that a figure does not change by itself.
@@ -34,7 +34,7 @@ def interval(values: Sequence[Optional[float]], draws: int = DRAWS) -> Optional[
     mean = float(known.mean())
     if len(known) == 1:
         return Interval(mean, None, None, 1)
-    drawn = known[np.random.default_rng(0).integers(len(known), size=(draws, len(known)))].mean(1)
+    drawn = known[np.random.default_rng(seed).integers(len(known), size=(draws, len(known)))].mean(1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Interval(mean, float(low), float(high), len(known))
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from s3dnerf.statistics import difference, holm, interval
+from s3dnerf.significance import difference, holm, interval
 
 
 def test_the_interval_of_many_values_is_that_of_the_normal_distribution():
