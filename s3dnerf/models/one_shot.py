@@ -20,6 +20,7 @@ from s3dnerf.networks.speech_features import MelFeatures, TransformerFeatures
 from s3dnerf.networks.super_resolution import SuperResolution, resize
 from s3dnerf.networks.surroundings import Surroundings
 from s3dnerf.networks.triplane import SlotFusion, sample_planes
+from s3dnerf.rendering.occupied import Occupancy, render_occupied
 from s3dnerf.rendering.renderer import CoarseToFineRenderer
 from s3dnerf.types import (Appearance, Cameras, Clip, FieldSamples, Motion, Portrait, RayColours, Rays, Rendering,
                            TensorRecord, Window)
@@ -160,6 +161,16 @@ class S3DNeRF(nn.Module):
         shown = self.render(replace(appearance, detail=None), motion, portrait.cameras.map(lambda x: x[:, None]))
         return replace(appearance, detail=(portrait.image - shown.image[:, 0]) * (1 - shown.painted[:, 0]))
 
+    def with_occupancy(self, appearance: Appearance, samples: int) -> Appearance:
+        """The same, with a grid that says where the head is, so that `render` asks the field about no more than `samples`
+        points per ray, where something is. Faster, and not quite the same picture; costs the rendering of one frame."""
+        motion = self.drive_face(self.face_code.own(appearance.portrait.mesh)[:, None])
+        points = Occupancy.points(appearance.lattice)
+        spread = points.flatten(0, 2)[None, None, :, None].expand(len(motion.code), -1, -1, -1, -1)
+        found = self.field(appearance, motion, spread, self.flow(appearance, motion))
+        density = found.density.reshape(-1, 1, *points.shape[:3])
+        return replace(appearance, occupancy=Occupancy(density, samples))
+
     def drive(self, speech: Tensor, gain: float | None = None) -> Motion:
         """Motion [B, T] from speech features [B, T, C, W]; `gain` None takes the model's own `mouth_gain`."""
         tokens, code = self.speech(speech.flatten(0, 1))
@@ -212,7 +223,12 @@ class S3DNeRF(nn.Module):
         seen = cameras.cropped(window.left[:, None], window.top[:, None])
         rays = cast_rays(seen.resized(1 / stride), height, width)
         flow = self.flow(appearance, motion)
-        coarse, fine = self.renderer(rays, lambda points: self.field(appearance, motion, points, flow))
+        look = lambda points: self.field(appearance, motion, points, flow)
+        if appearance.occupancy is None:
+            coarse, fine = self.renderer(rays, look)
+        else:
+            coarse = fine = render_occupied(rays, look, appearance.occupancy, self.renderer.coarse_samples,
+                                            self.renderer.fine_samples)
         surface = Surface(cameras, rays, cast_rays(seen, window.height, window.width), flow.mesh)
         return self._finish(appearance, motion.change, coarse, fine, surface, window, (batch, frames, height, width))
 
