@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from s3dnerf.face import FaceCode
 from s3dnerf.geometry import HEAD_BACK, HEAD_FRONT, cast_rays, pixel_grid, project
 from s3dnerf.networks.appearance import HierarchicalAppearanceEncoder
-from s3dnerf.networks.deformation import CrossModalDeformationField, Deformation, smooth
+from s3dnerf.networks.deformation import FACE_CENTRE, FACE_HALF, CrossModalDeformationField, Deformation, smooth
 from s3dnerf.networks.mesh_motion import MeshFlow, MeshMotion, NoMeshMotion
 from s3dnerf.networks.radiance import RadianceField
 from s3dnerf.networks.speech import TOKENS, SpeechEncoder
@@ -50,8 +50,8 @@ class Surface(TensorRecord):
     """[B, T] of whole frames."""
     rays: Rays
     """[B, T, R] that were rendered."""
-    pixels: Rays
-    """[B, T, P] one through every pixel."""
+    seen: Cameras
+    """[B, T] of the windows."""
     flow: MeshFlow
     """[B, T]"""
 
@@ -229,7 +229,7 @@ class S3DNeRF(nn.Module):
         else:
             coarse = fine = render_occupied(rays, look, appearance.occupancy, self.renderer.coarse_samples,
                                             self.renderer.fine_samples)
-        surface = Surface(cameras, rays, cast_rays(seen, window.height, window.width), flow.mesh)
+        surface = Surface(cameras, rays, seen, flow.mesh)
         return self._finish(appearance, motion.change, coarse, fine, surface, window, (batch, frames, height, width))
 
     def field(self, appearance: Appearance, motion: Motion, points: Tensor, flow: FaceFlow) -> FieldSamples:
@@ -306,8 +306,8 @@ class S3DNeRF(nn.Module):
     def _detail_at(self, detail: Tensor, places: Tensor, own: Tensor) -> Tensor:
         """Detail [N, 3, H, W] looked up at places [N, 2, H, W]: all of it where the photo stays where it is (`own`), and
         the model's share where it moves and may lie a pixel off."""
-        moved = (places - own).norm(dim=1, keepdim=True) * (self.image_size / 2)
-        return look_up(detail, places, "bicubic") * torch.lerp((-moved ** 2 / 2).exp(), torch.ones_like(moved), self.detail)
+        moved = ((places - own) ** 2).sum(1, keepdim=True) * (self.image_size / 2) ** 2
+        return look_up(detail, places, "bicubic") * torch.lerp((-moved / 2).exp(), torch.ones_like(moved), self.detail)
 
     def _follow(self, portrait: Portrait, surface: Surface, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """How far what is beside the head goes with it, [N, 2, h, w]; then, for what is rendered, the head's shift alone and
@@ -348,11 +348,15 @@ class S3DNeRF(nn.Module):
         """
         height, width = window.height, window.width
         image = lambda rows, h, w: rows.flatten(0, 1).transpose(-1, -2).unflatten(-1, (h, w))
-        depth = resize(image(fine.depth, *size), height, width).flatten(2).transpose(1, 2).unflatten(0, fine.depth.shape[:2])
         coarse, _ = self._carried(portrait, surface.flow, surface.rays, fine.depth)
-        sharp, inside = self._carried(portrait, surface.flow, surface.pixels, depth)
-        detail = image(sharp, height, width) - resize(image(coarse, *size), height, width)
-        return detail, image(inside, height, width)
+        left, top, right, bottom = face_window_of(surface.seen, height, width)
+        depth = resize(image(fine.depth, *size), height, width)[..., top:bottom, left:right]
+        depth = depth.flatten(2).transpose(1, 2).unflatten(0, fine.depth.shape[:2])
+        pixels = cast_rays(surface.seen, height, width).map(
+            lambda rows: rows.unflatten(2, (height, width))[:, :, top:bottom, left:right].flatten(2, 3))
+        sharp, inside = (F.pad(image(rows, bottom - top, right - left), (left, width - right, top, height - bottom))
+                         for rows in self._carried(portrait, surface.flow, pixels, depth))
+        return sharp - resize(image(coarse, *size), height, width), inside
 
     def _carried(self, portrait: Portrait, flow: MeshFlow, rays: Rays, depth: Tensor) -> tuple[Tensor, Tensor]:
         """By how much landmarks move the source coordinate of points at `depth` [B, T, R, 1], and what is inside."""
@@ -375,6 +379,19 @@ class S3DNeRF(nn.Module):
         pixels = grid * grid.new_tensor([window.width / width, window.height / height])
         pixels = pixels + torch.stack([window.left, window.top], -1)[:, None]
         return (pixels * (2 / self.image_size) - 1).transpose(1, 2).unflatten(-1, (height, width))
+
+
+def face_window_of(cameras: Cameras, height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom pixel of the part of images of cameras [B, T] that shows the face box, outside which
+    landmarks carry nothing; never empty. All of the image on a device that would have to be waited for."""
+    if cameras.intrinsics.device.type != "cpu":
+        return 0, 0, width, height
+    centre, half = cameras.intrinsics.new_tensor(FACE_CENTRE), cameras.intrinsics.new_tensor(FACE_HALF)
+    corners = centre + half * torch.cartesian_prod(*[half.new_tensor([-1.0, 1.0])] * 3)
+    pixels, _ = project(corners.expand(*cameras.intrinsics.shape[:2], -1, -1), cameras)
+    low, high = pixels.flatten(0, 2).amin(0).floor().long().tolist(), pixels.flatten(0, 2).amax(0).ceil().long().tolist()
+    left, top = min(max(low[0], 0), width - 1), min(max(low[1], 0), height - 1)
+    return left, top, max(left + 1, min(high[0], width)), max(top + 1, min(high[1], height))
 
 
 def look_up(images: Tensor, places: Tensor, mode: str = "bilinear") -> Tensor:
