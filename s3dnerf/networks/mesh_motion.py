@@ -139,7 +139,7 @@ def outline_distance(points: Tensor, polygon: Tensor) -> Tensor:
     start, end = polygon[..., None, :, :], polygon.roll(-1, -2)[..., None, :, :]
     edge, reach = end - start, points[:, None] - start
     along = ((reach * edge).sum(-1) / (edge * edge).sum(-1).clamp_min(1e-9)).clamp(0, 1)
-    distance = ((reach - along[..., None] * edge) ** 2).sum(-1).amin(-1).clamp_min(1e-20).sqrt()
+    distance = (reach - along[..., None] * edge).norm(dim=-1).amin(-1)
     y = points[:, None, 1]
     crosses = (start[..., 1] > y) != (end[..., 1] > y)
     slope = edge[..., 0] / torch.where(edge[..., 1].abs() < 1e-9, 1e-9, edge[..., 1])
