@@ -56,7 +56,7 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
                        eyes=eyes, background=background, smooth=smooth, seed=seed, progress=True)
     for remark in video.statistics.remarks:
         print(f"s3dnerf: note: {remark}", file=sys.stderr)
-    video.statistics.seconds = {"load": loading, **video.statistics.seconds}
+    video.statistics.stopwatch.add("load", loading)
     statistics = video.save(output, sheet, progress=True).as_dict()
     if json is not None:
         write_json(statistics, json)

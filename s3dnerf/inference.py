@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator, Optional, Protocol, Sequence, Union
 
@@ -25,47 +23,12 @@ from s3dnerf.personal import PersonPath, PersonScene, followed_lips
 from s3dnerf.poses import LARGE_TURN, Blinks, FixedEyes, NaturalHead, RecordedHead, StillHead, move, smoothed
 from s3dnerf.progress import counting
 from s3dnerf.sheet import ContactSheet
+from s3dnerf.statistics import Statistics
 from s3dnerf.types import Appearance, Cameras, Portrait
+from s3dnerf.workers import Workers
 
-BATCH = 8
-"""frames that are rendered together"""
-
-
-@dataclass
-class Statistics:
-    """What was made, and where the time went; the seconds of each stage add up as the video is rendered."""
-
-    weights: str
-    device: torch.device
-    seed: int
-    frames: int = 0
-    width: int = 0
-    height: int = 0
-    remarks: list[str] = field(default_factory=list)
-    """what the user should know: several faces, silence, large turns"""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """of each stage: load, read, tracking, encode identity, speech features, motion, render, composite, encode video"""
-
-    @contextmanager
-    def stage(self, name: str):
-        """Times what happens inside and adds it to a stage."""
-        begin = time.perf_counter()
-        yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
-
-    def as_dict(self) -> dict:
-        """Plain values for JSON; rendering speed counts motion, render and composite, end-to-end speed everything."""
-        rendering = sum(self.seconds.get(name, 0.0) for name in ("motion", "render", "composite"))
-        total = sum(self.seconds.values())
-        return {"frames": self.frames, "length": self.frames / FPS, "fps": FPS,
-                "width": self.width, "height": self.height, "weights": self.weights,
-                "device": str(self.device), "seed": self.seed, "remarks": self.remarks,
-                "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
-                "total_seconds": round(total, 3),
-                "frames_per_second_rendering": round(self.frames / max(rendering, 1e-9), 2),
-                "frames_per_second_end_to_end": round(self.frames / max(total, 1e-9), 2)}
+BATCH, CPU_BATCH = 8, 2
+"""frames that are rendered together on a GPU, and by each thread of a CPU, where more would not fit the cache"""
 
 
 class Scene(Protocol):
@@ -128,9 +91,13 @@ class TalkingVideo:
         return self.statistics.frames
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for first in range(0, len(self), BATCH):
-            with torch.inference_mode():
-                frames = self.scene.frames(first, min(BATCH, len(self) - first))
+        statistics, begin = self.statistics, time.perf_counter()
+        cpu = statistics.device.type == "cpu"
+        workers, batch = Workers(torch.get_num_threads() if cpu else 1), CPU_BATCH if cpu else BATCH
+        statistics.workers, statistics.first_frame = workers.count, 0.0
+        firsts = range(0, len(self), batch)
+        for frames in workers.map(lambda first: self.scene.frames(first, min(batch, len(self) - first)), firsts):
+            statistics.first_frame = statistics.first_frame or time.perf_counter() - begin
             yield from frames
 
     def save(self, output: PathLike, sheet: Optional[PathLike] = None, progress: bool = False) -> Statistics:
@@ -141,18 +108,18 @@ class TalkingVideo:
         """
         import av
 
-        output = check_output(output)
+        output, begin = check_output(output), time.perf_counter()
         page = ContactSheet(self.photo, len(self), self.scene.region)
         try:
-            with counting("rendering", len(self), progress) as advance, \
+            with counting("rendering", len(self), progress) as advance, self.statistics.stage("wait"), \
                     VideoWriter(output, self.width, self.height, sound=self.sound) as writer:
                 for index, frame in enumerate(self):
-                    with self.statistics.stage("encode video"):
-                        writer.write(frame)
+                    writer.write(frame)
                     page.add(index, frame)
                     advance()
             if sheet is not None:
                 page.write(sheet)
+            self.statistics.elapsed = time.perf_counter() - begin
         except (OSError, av.FFmpegError) as error:
             raise InputError(f"cannot write {output} ({error.strerror}); free some space or choose another folder") \
                 from None

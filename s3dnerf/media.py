@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Iterator, Optional, Union
 import numpy as np
 
 from s3dnerf.errors import InputError
+from s3dnerf.stopwatch import stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -289,10 +290,12 @@ class VideoWriter:
             self._abandon()
             return
         try:
-            self._write_sound(self.count * SAMPLE_RATE // self.fps)
-            for stream in filter(None, (self.video, self.audio)):
-                self.container.mux(stream.encode(None))
-            self.container.close()
+            with stage("encode video"):
+                self._write_sound(self.count * SAMPLE_RATE // self.fps)
+                for stream in filter(None, (self.video, self.audio)):
+                    self._mux(stream.encode(None))
+            with stage("mux"):
+                self.container.close()
             os.replace(self.part, self.path)
         except BaseException:
             self._abandon()
@@ -300,6 +303,10 @@ class VideoWriter:
 
     def write(self, frame: np.ndarray) -> None:
         """Appends a frame [H, W, 3] uint8 RGB."""
+        with stage("encode video"):
+            self._encode(frame)
+
+    def _encode(self, frame: np.ndarray) -> None:
         import av
 
         if any(side[1] for side in self.pad):
@@ -307,7 +314,7 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG")
         picture.pts = self.count
-        self.container.mux(self.video.encode(picture))
+        self._mux(self.video.encode(picture))
         self.count += 1
         if self.count % self.fps == 0:
             self._write_sound(self.count * SAMPLE_RATE // self.fps)
@@ -322,8 +329,12 @@ class VideoWriter:
         chunk = np.pad(chunk, (0, until - self.heard - len(chunk))).astype(np.float32)
         frame = av.AudioFrame.from_ndarray(np.clip(chunk, -1, 1)[None], format="fltp", layout="mono")
         frame.rate, frame.pts = SAMPLE_RATE, self.heard
-        self.container.mux(self.audio.encode(frame))
+        self._mux(self.audio.encode(frame))
         self.heard = until
+
+    def _mux(self, packets) -> None:
+        with stage("mux"):
+            self.container.mux(packets)
 
     def _abandon(self) -> None:
         import av

@@ -22,6 +22,7 @@ from s3dnerf.networks.surroundings import Surroundings
 from s3dnerf.networks.triplane import SlotFusion, sample_planes
 from s3dnerf.rendering.occupied import Occupancy, render_occupied
 from s3dnerf.rendering.renderer import CoarseToFineRenderer
+from s3dnerf.stopwatch import stage
 from s3dnerf.types import (Appearance, Cameras, Clip, FieldSamples, Motion, Portrait, RayColours, Rays, Rendering,
                            TensorRecord, Window)
 
@@ -222,13 +223,15 @@ class S3DNeRF(nn.Module):
         height, width = window.height // stride, window.width // stride
         seen = cameras.cropped(window.left[:, None], window.top[:, None])
         rays = cast_rays(seen.resized(1 / stride), height, width)
-        flow = self.flow(appearance, motion)
+        with stage("motion field"):
+            flow = self.flow(appearance, motion)
         look = lambda points: self.field(appearance, motion, points, flow)
-        if appearance.occupancy is None:
-            coarse, fine = self.renderer(rays, look)
-        else:
-            coarse = fine = render_occupied(rays, look, appearance.occupancy, self.renderer.coarse_samples,
-                                            self.renderer.fine_samples)
+        with stage("ray march"):
+            if appearance.occupancy is None:
+                coarse, fine = self.renderer(rays, look)
+            else:
+                coarse = fine = render_occupied(rays, look, appearance.occupancy, self.renderer.coarse_samples,
+                                                self.renderer.fine_samples)
         surface = Surface(cameras, rays, seen, flow.mesh)
         return self._finish(appearance, motion.change, coarse, fine, surface, window, (batch, frames, height, width))
 
@@ -295,8 +298,9 @@ class S3DNeRF(nn.Module):
         painted = inside * (1 - surface.flow.shown.flatten(0, 1)[..., None, None])
         base = self._with_inside(warped, painted, features[:, -3:], image(fine.inside) * fade)
         if self.super_resolution is not None:
-            base = base + self.super_resolution(features[:, :-3], inside, opacity, motion, base, warped,
-                                                look_up(photo, large)) * border_fade(large)
+            with stage("super-resolution"):
+                base = base + self.super_resolution(features[:, :-3], inside, opacity, motion, base, warped,
+                                                    look_up(photo, large)) * border_fade(large)
         if appearance.detail is not None:
             base = base + self._detail_at(appearance.detail.repeat_interleave(frames, 0), places, large) * (1 - painted)
         first = image(coarse.features)[:, :3] * fade + (1 - image(coarse.opacity) * fade) * behind
