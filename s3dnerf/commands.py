@@ -10,7 +10,7 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
           frame: Optional[Literal["full", "face"]] = None, pose: str = "natural", drive: Optional[str] = None,
           mouth_gain: Optional[float] = None, camera: str = "0,0", eyes: str = "keep", background: str = "keep",
           smooth: float = 0.0, device: Literal["auto", "cpu", "cuda"] = "auto", seed: int = 0, json: Optional[str] = None,
-          sheet: Optional[str] = None) -> None:
+          sheet: Optional[str] = None, quality: Literal["fast", "balanced", "best", "auto"] = "best") -> None:
     """Makes a photo speak: one photo and a recording of speech become a video with sound.
 
     Example: s3dnerf speak --photo face.jpg --speech hello.wav --output out.mp4
@@ -38,6 +38,8 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
         seed: another number gives other natural motion
         json: file for the statistics: seconds of every stage, frames per second, remarks
         sheet: picture (PNG) with the photo, where there is one, and frames of the video side by side
+        quality: best is what the weights were trained for; balanced and fast leave out what is hardly seen (see
+            docs/performance.md); auto is the best that keeps up with real time on this machine
     """
     import os
     import sys
@@ -53,7 +55,7 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
     head = TalkingHead.load(weights, device)
     loading = time.perf_counter() - begin
     video = head.speak(photo, speech, frame=frame, pose=pose, drive=drive, mouth_gain=mouth_gain, camera=view,
-                       eyes=eyes, background=background, smooth=smooth, seed=seed, progress=True)
+                       eyes=eyes, background=background, smooth=smooth, seed=seed, quality=quality, progress=True)
     for remark in video.statistics.remarks:
         print(f"s3dnerf: note: {remark}", file=sys.stderr)
     video.statistics.stopwatch.add("load", loading)

@@ -22,6 +22,7 @@ from s3dnerf.paste import Backdrop, FaceFrame, FullFrame, person_matte, photo_ma
 from s3dnerf.personal import PersonPath, PersonScene, followed_lips
 from s3dnerf.poses import LARGE_TURN, Blinks, FixedEyes, NaturalHead, RecordedHead, StillHead, move, smoothed
 from s3dnerf.progress import counting
+from s3dnerf.quality import check_quality, keeping_up, with_quality
 from s3dnerf.sheet import ContactSheet
 from s3dnerf.statistics import Statistics
 from s3dnerf.types import Appearance, Cameras, Portrait
@@ -57,6 +58,23 @@ class PhotoScene:
         self.camera, self.eyes = camera, eyes
         self.opening = 0.12 + 0.1 * float(appearance.source_code[0, -1])
 
+    def render_in(self, quality: str, workers: Workers) -> None:
+        """Changes to a quality (`quality.QUALITIES`); `workers` are those that will render."""
+        def use(chosen: str) -> None:
+            with torch.inference_mode():
+                self.appearance = with_quality(self.model, self.appearance, chosen)
+            self.statistics.quality = chosen
+
+        def some(chosen: str) -> np.ndarray:
+            use(chosen)
+            return self.frames(0, min(CPU_BATCH, self.statistics.frames))
+
+        if quality == "auto":
+            known = dict(self.statistics.seconds)
+            quality = next(workers.map(lambda _: keeping_up(some, workers.count), [0]))
+            self.statistics.stopwatch.seconds = known  # what was tried is no frame of the video
+        use(quality)
+
     def cameras(self, first: int, count: int) -> Cameras:
         """Where the frames [count] from `first` on are seen from."""
         moved = move(self.appearance.portrait.cameras[0].to("cpu"), self.head.sway(first, count))
@@ -90,10 +108,14 @@ class TalkingVideo:
     def __len__(self) -> int:
         return self.statistics.frames
 
+    @property
+    def workers(self) -> Workers:
+        """Who renders: on a CPU, threads on all its cores."""
+        return Workers(torch.get_num_threads() if self.statistics.device.type == "cpu" else 1)
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        statistics, begin = self.statistics, time.perf_counter()
-        cpu = statistics.device.type == "cpu"
-        workers, batch = Workers(torch.get_num_threads() if cpu else 1), CPU_BATCH if cpu else BATCH
+        statistics, begin, workers = self.statistics, time.perf_counter(), self.workers
+        batch = CPU_BATCH if statistics.device.type == "cpu" else BATCH
         statistics.workers, statistics.first_frame = workers.count, 0.0
         firsts = range(0, len(self), batch)
         for frames in workers.map(lambda first: self.scene.frames(first, min(batch, len(self) - first)), firsts):
@@ -152,7 +174,8 @@ class TalkingHead:
     def speak(self, photo: Union[PathLike, np.ndarray, None] = None, speech: Union[PathLike, np.ndarray, None] = None, *,
               frame: Optional[str] = None, pose: PathLike = "natural", drive: Optional[PathLike] = None,
               mouth_gain: Optional[float] = None, camera: Sequence[float] = (0.0, 0.0), eyes: Union[str, float] = "keep",
-              background: PathLike = "keep", smooth: float = 0.0, seed: int = 0, progress: bool = False) -> TalkingVideo:
+              background: PathLike = "keep", smooth: float = 0.0, seed: int = 0, quality: str = "best",
+              progress: bool = False) -> TalkingVideo:
         """The person of the photo saying the speech, as a video that is rendered when it is read or saved.
 
         Args:
@@ -173,6 +196,8 @@ class TalkingHead:
             smooth: standard deviation, in seconds, of a Gaussian over which the speech (or the lips of `drive`) and a followed
                 pose or path are averaged, on top of what models and tracking do by themselves.
             seed: of natural motion and blinks, 0 or more.
+            quality: "best", as the weights were trained; "balanced" and "fast", which leave out what is hardly seen; "auto", the
+                best of them that keeps up with real time on this machine. A learned person has only one.
             progress: says on stderr how far the tracking of a recording is.
 
         Raises:
@@ -181,6 +206,7 @@ class TalkingHead:
         learned = isinstance(self.model, Person)
         controls = Controls(frame, pose, drive, mouth_gain, camera, eyes, background, smooth, seed)
         self._check_mode(learned, photo, controls)
+        check_quality(quality)
         if speech is None and drive is None:
             raise InputError("found neither speech nor a recording that drives the face; give --speech or --drive")
         statistics = Statistics(self.name, self.device, seed)
@@ -193,7 +219,10 @@ class TalkingHead:
             tracks = {path: _track(path, progress) for path in controls.recordings}
         if learned:
             return TalkingVideo(self._person(sound, tracks, controls, statistics), None, sound, statistics)
-        return self._photo_speaks(image, sound, tracks, controls, statistics)
+        video = self._photo_speaks(image, sound, tracks, controls, statistics)
+        with statistics.stage("encode identity", whole=True):
+            video.scene.render_in(quality, video.workers)
+        return video
 
     def _check_mode(self, learned: bool, photo, controls: Controls) -> None:
         """InputError for what these weights cannot do, or lack."""
@@ -217,7 +246,7 @@ class TalkingHead:
         statistics.remarks += remarks
         head = _head(tracks, controls, statistics)
         with torch.inference_mode():
-            with statistics.stage("encode identity"):
+            with statistics.stage("encode identity", whole=True):
                 appearance = self.model.with_detail(self.model.encode(Portrait.stack([portrait]).to(self.device)))
             with statistics.stage("speech features"):
                 gain, smooth, mesh = controls.mouth_gain, controls.smooth, appearance.portrait.mesh[0]

@@ -48,9 +48,9 @@ class Statistics:
         """Of each stage."""
         return self.stopwatch.seconds
 
-    def stage(self, name: str) -> AbstractContextManager:
-        """Times what happens inside and adds it to a stage."""
-        return self.stopwatch.stage(name)
+    def stage(self, name: str, whole: bool = False) -> AbstractContextManager:
+        """Times what happens inside and adds it to a stage; see `Stopwatch.stage`."""
+        return self.stopwatch.stage(name, whole)
 
     def as_dict(self) -> dict:
         """Plain values for JSON. The speed of rendering is that of all workers together, by their own seconds; end to end is by

@@ -25,10 +25,11 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Times what happens inside, in this thread; `stage` of this module, called inside, belongs to this stopwatch."""
+    def stage(self, name: str, whole: bool = False) -> Iterator[None]:
+        """Times what happens inside, in this thread; `stage` of this module, called inside, belongs to this stopwatch, unless
+        this one is to be told as a `whole`."""
         outer = getattr(_THREAD, "inner", None)
-        _THREAD.watch, _THREAD.inner = self, 0.0
+        _THREAD.watch, _THREAD.inner = None if whole else self, 0.0
         begin = time.perf_counter()
         try:
             yield
