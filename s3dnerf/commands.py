@@ -66,6 +66,37 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
           f"{statistics['frames_per_second_end_to_end']:.1f} frames per second end to end")
 
 
+def benchmark(weights: str = "one-shot-256", photo: Optional[str] = None, speech: Optional[str] = None, seconds: float = 10.0,
+              quality: Literal["fast", "balanced", "best", "auto"] = "best", frame: Literal["full", "face"] = "face",
+              device: Literal["auto", "cpu", "cuda"] = "auto", training: Optional[List[str]] = None, steps: int = 20,
+              output: Optional[str] = None) -> None:
+    """Tells how fast this machine is, where the time goes, and how near that is to what the machine can do.
+
+    The table has a row for every stage of `speak`: seconds of all threads, per frame milliseconds, operations and bytes, and the
+    share of the roofline that was reached. With --training it is about training steps.
+
+    Args:
+        weights: as for speak
+        photo: as for speak; by default the demonstration's
+        speech: as for speak; by default the demonstration's, which is repeated
+        seconds: how long the speech lasts
+        quality: as for speak
+        frame: as for speak
+        device: as for speak
+        training: words of `s3dnerf fit`, such as --training configs/one_shot.yaml configs/overlays/tiny.yaml data.train=data/tiny:
+            files are its --config, the others its options; measures its steps in place of speak
+        steps: of training that are measured, after three to warm up
+        output: JSON file for the figures
+    """
+    from s3dnerf.benchmark.report import run
+
+    check_paths({"--photo": photo, "--speech": speech}, {"--output of the figures": output})
+    report, text = run(weights, photo, speech, seconds, quality, frame, device, training, steps)
+    if output is not None:
+        write_json(report, output)
+    print(text)
+
+
 def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] = None, size: int = 256,
             workers: Optional[int] = None, clips_per_shard: int = 100, max_seconds: float = 5.0,
             lip_sync: str = "one-shot-256") -> None:
@@ -284,4 +315,4 @@ def write_json(content: dict, path: str) -> None:
 
 
 VERBS = {"speak": speak, "prepare": prepare, "synthesize": synthesize, "train": train,
-         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate}
+         "personalize": personalize, "models": models, "bundle": bundle, "validate": validate, "benchmark": benchmark}

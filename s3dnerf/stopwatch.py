@@ -13,11 +13,13 @@ class Stopwatch:
     """Adds up the seconds of stages. A stage inside another one is taken off it, so that they sum up to what was measured.
 
     Args:
-        settle: waits until what was begun is done, before a stage begins and ends; a GPU works behind the program's back.
+        settle: waits until what was begun is done, before a stage ends; a GPU works behind the program's back.
+        clock: what is read before and after; anything that only grows can be told by stages.
     """
 
-    def __init__(self, settle: Optional[Callable[[], None]] = None):
-        self.settle, self.seconds, self._lock = settle, {}, threading.Lock()
+    def __init__(self, settle: Optional[Callable[[], None]] = None, clock: Callable[[], float] = time.perf_counter):
+        self.settle, self.clock, self._lock = settle, clock, threading.Lock()
+        self.seconds: dict[str, float] = {}
 
     def add(self, name: str, seconds: float) -> None:
         """Adds to a stage, which may be new."""
@@ -30,13 +32,13 @@ class Stopwatch:
         this one is to be told as a `whole`."""
         outer = getattr(_THREAD, "inner", None)
         _THREAD.watch, _THREAD.inner = None if whole else self, 0.0
-        begin = time.perf_counter()
+        begin = self.clock()
         try:
             yield
         finally:
             if self.settle is not None:
                 self.settle()
-            seconds = time.perf_counter() - begin
+            seconds = self.clock() - begin
             self.add(name, seconds - _THREAD.inner)
             _THREAD.watch, _THREAD.inner = (None, None) if outer is None else (self, outer + seconds)
 

@@ -1,0 +1,58 @@
+"""How many operations and bytes each stage takes, counted while it runs: the timers of the real path, with another clock."""
+from __future__ import annotations
+
+from typing import Callable
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from s3dnerf.benchmark.operations import LOOK_UPS
+from s3dnerf.stopwatch import Stopwatch
+
+
+class ByteCounter(TorchDispatchMode):
+    """Counts what operators read and write, each by itself; a view moves nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        read, written = _tensors((arguments, options)), _tensors(result)
+        if not function.is_view:
+            self.total += sum(map(_size, read)) + sum(map(_size, written))
+        return result
+
+
+def _tensors(values) -> list[torch.Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
+
+
+def _size(tensor: torch.Tensor) -> int:
+    """Bytes that a tensor has in memory; what is only repeated is there once."""
+    count = 1
+    for side, stride in zip(tensor.shape, tensor.stride()):
+        count *= side if stride or side == 0 else 1
+    return count * tensor.element_size()
+
+
+def operations_of(function: Callable[[], object], name: str) -> dict[str, float]:
+    """Floating point operations of every stage inside `function`, and of the rest, called `name`."""
+    with FlopCounterMode(display=False, custom_mapping=LOOK_UPS) as counter:
+        return _counted(function, name, counter.get_total_flops)
+
+
+def bytes_of(function: Callable[[], object], name: str) -> dict[str, float]:
+    """Bytes moved, likewise."""
+    with ByteCounter() as counter:
+        return _counted(function, name, lambda: counter.total)
+
+
+def _counted(function: Callable[[], object], name: str, clock: Callable[[], float]) -> dict[str, float]:
+    watch = Stopwatch(clock=clock)
+    with torch.no_grad(), watch.stage(name):
+        function()
+    return watch.seconds
