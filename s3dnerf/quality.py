@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Callable, Optional
 
 import numpy as np
+import torch
 
 from s3dnerf.errors import InputError
 from s3dnerf.media import FPS
@@ -29,7 +30,14 @@ def check_quality(quality: str) -> str:
 def with_quality(model: S3DNeRF, appearance: Appearance, quality: str) -> Appearance:
     """An identity, ready to be rendered in one of `SAMPLES`."""
     samples = SAMPLES[quality]
-    return replace(appearance, occupancy=None) if samples is None else model.with_occupancy(appearance, samples)
+    if samples is None:
+        return replace(appearance, occupancy=None)
+    return model.with_occupancy(appearance, samples, half=quality == "fast" and reckons_in_half(appearance.lattice.device))
+
+
+def reckons_in_half(device: torch.device) -> bool:
+    """Whether a processor multiplies numbers in bfloat16 by itself; others would only imitate it, slowly."""
+    return device.type == "cuda" or bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
 def keeping_up(frames: Callable[[str], np.ndarray], workers: int) -> str:

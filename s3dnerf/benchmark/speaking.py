@@ -58,7 +58,7 @@ def stages(video, machine: Machine) -> list[Stage]:
     """The stages of a video that was saved, in the order in which they began, with what the model's cost per frame."""
     count = min(2, len(video))
     render = lambda: video.scene.frames(0, count)
-    work = [counts(render, "rest") for counts in (operations_of, bytes_of)]
+    work = [counts(video.statistics, render) for counts in (operations_of, bytes_of)]
     told = []
     for name, seconds in video.statistics.seconds.items():
         operations, moved = (part.get(name, 0.0) / count if name in RENDERING else None for part in work)

@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from s3dnerf.benchmark.operations import LOOK_UPS
+from s3dnerf.statistics import Statistics
 from s3dnerf.stopwatch import Stopwatch
 
 
@@ -39,20 +40,23 @@ def _size(tensor: torch.Tensor) -> int:
     return count * tensor.element_size()
 
 
-def operations_of(function: Callable[[], object], name: str) -> dict[str, float]:
-    """Floating point operations of every stage inside `function`, and of the rest, called `name`."""
+def operations_of(statistics: Statistics, task: Callable[[], object]) -> dict[str, float]:
+    """Floating point operations of every stage of a task that `statistics` times."""
     with FlopCounterMode(display=False, custom_mapping=LOOK_UPS) as counter:
-        return _counted(function, name, counter.get_total_flops)
+        return _counted(statistics, task, counter.get_total_flops)
 
 
-def bytes_of(function: Callable[[], object], name: str) -> dict[str, float]:
+def bytes_of(statistics: Statistics, task: Callable[[], object]) -> dict[str, float]:
     """Bytes moved, likewise."""
     with ByteCounter() as counter:
-        return _counted(function, name, lambda: counter.total)
+        return _counted(statistics, task, lambda: counter.total)
 
 
-def _counted(function: Callable[[], object], name: str, clock: Callable[[], float]) -> dict[str, float]:
-    watch = Stopwatch(clock=clock)
-    with torch.no_grad(), watch.stage(name):
-        function()
-    return watch.seconds
+def _counted(statistics: Statistics, task: Callable[[], object], clock: Callable[[], float]) -> dict[str, float]:
+    watch, statistics.stopwatch = statistics.stopwatch, Stopwatch(clock=clock)
+    try:
+        with torch.no_grad():
+            task()
+        return statistics.seconds
+    finally:
+        statistics.stopwatch = watch

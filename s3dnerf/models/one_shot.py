@@ -160,15 +160,16 @@ class S3DNeRF(nn.Module):
         shown = self.render(replace(appearance, detail=None), motion, portrait.cameras.map(lambda x: x[:, None]))
         return replace(appearance, detail=(portrait.image - shown.image[:, 0]) * (1 - shown.painted[:, 0]))
 
-    def with_occupancy(self, appearance: Appearance, samples: int) -> Appearance:
+    def with_occupancy(self, appearance: Appearance, samples: int, half: bool = False) -> Appearance:
         """The same, with a grid that says where the head is, so that `render` asks the field about no more than `samples`
-        points per ray, where something is. Faster, and not quite the same picture; costs the rendering of one frame."""
+        points per ray, where something is; with super-resolution in `half` the precision. Faster, and not quite the same
+        picture; costs the rendering of one frame."""
         motion = self.drive_face(self.face_code.own(appearance.portrait.mesh)[:, None])
         points = Occupancy.points(appearance.lattice)
         spread = points.flatten(0, 2)[None, None, :, None].expand(len(motion.code), -1, -1, -1, -1)
         found = self.field(appearance, motion, spread, self.flow(appearance, motion))
         density = found.density.reshape(-1, 1, *points.shape[:3])
-        return replace(appearance, occupancy=Occupancy(density, samples))
+        return replace(appearance, occupancy=Occupancy(density, samples, half))
 
     def drive(self, speech: Tensor, gain: float | None = None) -> Motion:
         """Motion [B, T] from speech features [B, T, C, W]; `gain` None takes the model's own `mouth_gain`."""
@@ -297,8 +298,10 @@ class S3DNeRF(nn.Module):
         base = self._with_inside(warped, painted, features[:, -3:], image(fine.inside) * fade)
         if self.super_resolution is not None:
             with stage("super-resolution"):
-                base = base + self.super_resolution(features[:, :-3], inside, opacity, motion, base, warped,
-                                                    look_up(photo, large)) * border_fade(large)
+                maps = features[:, :-3], inside, opacity, motion, base, warped, look_up(photo, large)
+                half = appearance.occupancy is not None and appearance.occupancy.half
+                refine = self.super_resolution.in_half if half else self.super_resolution
+                base = base + refine(*maps) * border_fade(large)
         if appearance.detail is not None:
             base = base + self._detail_at(appearance.detail.repeat_interleave(frames, 0), places, large) * (1 - painted)
         first = image(coarse.features)[:, :3] * fade + (1 - image(coarse.opacity) * fade) * behind

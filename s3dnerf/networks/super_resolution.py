@@ -4,6 +4,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from s3dnerf.networks.appearance import ResidualBlock
 
@@ -54,6 +55,12 @@ class SuperResolution(nn.Module):
         if self.full is None:
             return F.pixel_shuffle(self.leave(x), 2)
         return self.leave(F.silu(self.full(torch.cat([resize(x, height, width), pictures], 1))))
+
+    def in_half(self, *maps: Tensor) -> Tensor:
+        """The same in bfloat16, channels last: for processors that reckon in it, where it takes less than half the time."""
+        half = lambda x: x.to(torch.bfloat16, memory_format=torch.channels_last if x.dim() == 4 else torch.preserve_format)
+        weights = {name: half(weight) for name, weight in self.named_parameters()}
+        return functional_call(self, weights, tuple(map(half, maps))).float()
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:

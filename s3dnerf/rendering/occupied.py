@@ -30,6 +30,8 @@ class Occupancy(TensorRecord):
     """[B, 1, D, H, W] on a grid over the box from `LOW` to `HIGH`, along z, y, x."""
     samples: int
     """points per ray that the field is asked about"""
+    half: bool = False
+    """super-resolution in bfloat16"""
 
     @staticmethod
     def points(like: Tensor) -> Tensor:
