@@ -18,7 +18,7 @@ from s3dnerf.networks.mesh_motion import MeshFlow, MeshMotion, NoMeshMotion
 from s3dnerf.networks.radiance import RadianceField
 from s3dnerf.networks.speech import TOKENS, SpeechEncoder
 from s3dnerf.networks.speech_features import MelFeatures, TransformerFeatures
-from s3dnerf.networks.super_resolution import SuperResolution, resize
+from s3dnerf.networks.super_resolution import HalfSuperResolution, SuperResolution, resize
 from s3dnerf.networks.surroundings import Surroundings
 from s3dnerf.networks.triplane import SlotFusion, sample_planes
 from s3dnerf.rendering.occupied import Occupancy, render_occupied
@@ -138,6 +138,11 @@ class S3DNeRF(nn.Module):
         """The speech features that this model was built for (`SpeechFeatures`); they have no weights of this model's own."""
         name = self.arguments["speech"]
         return MelFeatures() if name == "mel" else TransformerFeatures(name)
+
+    @cached_property
+    def half_super_resolution(self) -> HalfSuperResolution:
+        """A copy for inference, of the weights as they are when it is first asked for; it has none of its own."""
+        return HalfSuperResolution(self.super_resolution).requires_grad_(False)
 
     def encode(self, portrait: Portrait) -> Appearance:
         """Everything that does not change from frame to frame, of portraits [B]."""
@@ -300,7 +305,7 @@ class S3DNeRF(nn.Module):
             with stage("super-resolution"):
                 maps = features[:, :-3], inside, opacity, motion, base, warped, look_up(photo, large)
                 half = appearance.occupancy is not None and appearance.occupancy.half
-                refine = self.super_resolution.in_half if half else self.super_resolution
+                refine = self.half_super_resolution if half else self.super_resolution
                 base = base + refine(*maps) * border_fade(large)
         if appearance.detail is not None:
             base = base + self._detail_at(appearance.detail.repeat_interleave(frames, 0), places, large) * (1 - painted)

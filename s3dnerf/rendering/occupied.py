@@ -20,6 +20,8 @@ CELL = 0.065
 EMPTY = 0.02
 """A ray that gathers less light than this meets nothing, and a sample that adds less than this to its ray is not worth asking
 the field about."""
+ALIGNED = 64
+"""The number of rays is a multiple of it, so that a frame is added up in the same order wherever it lies in a batch."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,19 @@ def render_occupied(rays: Rays, field: Field, occupancy: Occupancy, coarse: int,
     weights = interval_weights(occupancy.at(points_on(rays, samples.middles)), samples)
     light = weights.sum(-2)
     met = light[..., 0] > EMPTY
-    # every frame has as many rays as the one with the most; those that are too many are made empty below
-    order = met.to(torch.uint8).argsort(stable=True, dim=-1, descending=True)[..., :max(1, int(met.sum(-1).max()))]
+    # every frame has as many rays as the one with the most; what those that are too many find is not put back
+    count = -(-max(1, int(met.sum(-1).max())) // ALIGNED) * ALIGNED
+    order = met.to(torch.uint8).argsort(stable=True, dim=-1, descending=True)[..., :count]
     chosen, kept = take(rays, order), take(samples, order)
     near, share = _visible(chosen, kept, take(weights, order), occupancy, fine)
     found = field(points_on(chosen, near.middles))
-    found = replace(found, density=found.density * take(met, order)[..., None, None])
-    part = _whole(composite(near, found), share)
-    depth = (weights * samples.middles).sum(-2) / light.clamp_min(1e-4)
-    put = lambda values, rest: rest.scatter(2, order[..., None].expand_as(values), values)
+    part, real = _whole(composite(near, found), share), take(met, order)[..., None]
+
+    def put(values: Tensor, rest: Tensor) -> Tensor:
+        return rest.scatter(2, order[..., None].expand_as(values), torch.where(real, values, take(rest, order)))
+
     empty = lambda values: put(values, values.new_zeros(*light.shape[:3], values.shape[-1]))
+    depth = (weights * samples.middles).sum(-2) / light.clamp_min(1e-4)
     return RayColours(empty(part.features), empty(part.source), empty(part.inside), empty(part.motion), empty(part.opacity),
                       put(part.depth, depth), weights, samples)
 
