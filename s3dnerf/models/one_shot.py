@@ -302,16 +302,19 @@ class S3DNeRF(nn.Module):
         painted = inside * (1 - surface.flow.shown.flatten(0, 1)[..., None, None])
         base = self._with_inside(warped, painted, features[:, -3:], image(fine.inside) * fade)
         if self.super_resolution is not None:
-            with stage("super-resolution"):
-                maps = features[:, :-3], inside, opacity, motion, base, warped, look_up(photo, large)
-                half = appearance.occupancy is not None and appearance.occupancy.half
-                refine = self.half_super_resolution if half else self.super_resolution
-                base = base + refine(*maps) * border_fade(large)
+            half = appearance.occupancy is not None and appearance.occupancy.half
+            maps = features[:, :-3], inside, opacity, motion, base, warped, look_up(photo, large)
+            base = base + self._refine(half, maps) * border_fade(large)
         if appearance.detail is not None:
             base = base + self._detail_at(appearance.detail.repeat_interleave(frames, 0), places, large) * (1 - painted)
         first = image(coarse.features)[:, :3] * fade + (1 - image(coarse.opacity) * fade) * behind
         images = (base, warped, raw, first, opacity, image(fine.depth), places, inside, painted, motion)
         return Rendering(*(x.unflatten(0, (batch, frames)) for x in images))
+
+    def _refine(self, half: bool, maps: tuple[Tensor, ...]) -> Tensor:
+        """What super-resolution adds to the base image; see there."""
+        with stage("super-resolution"):
+            return (self.half_super_resolution if half else self.super_resolution)(*maps)
 
     def _detail_at(self, detail: Tensor, places: Tensor, own: Tensor) -> Tensor:
         """Detail [N, 3, H, W] looked up at places [N, 2, H, W]: all of it where the photo stays where it is (`own`), and

@@ -20,8 +20,6 @@ CELL = 0.065
 EMPTY = 0.02
 """A ray that gathers less light than this meets nothing, and a sample that adds less than this to its ray is not worth asking
 the field about."""
-ALIGNED = 64
-"""The number of rays is a multiple of it, so that a frame is added up in the same order wherever it lies in a batch."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,7 @@ def render_occupied(rays: Rays, field: Field, occupancy: Occupancy, coarse: int,
     light = weights.sum(-2)
     met = light[..., 0] > EMPTY
     # every frame has as many rays as the one with the most; what those that are too many find is not put back
-    count = -(-max(1, int(met.sum(-1).max())) // ALIGNED) * ALIGNED
-    order = met.to(torch.uint8).argsort(stable=True, dim=-1, descending=True)[..., :count]
+    order = met.to(torch.uint8).argsort(stable=True, dim=-1, descending=True)[..., :max(1, int(met.sum(-1).max()))]
     chosen, kept = take(rays, order), take(samples, order)
     near, share = _visible(chosen, kept, take(weights, order), occupancy, fine)
     found = field(points_on(chosen, near.middles))
