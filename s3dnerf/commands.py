@@ -83,8 +83,8 @@ def benchmark(weights: str = "one-shot-256", photo: Optional[str] = None, speech
         quality: as for speak
         frame: as for speak
         device: as for speak
-        training: words of `s3dnerf fit`, such as --training configs/one_shot.yaml configs/overlays/tiny.yaml data.train=data/tiny:
-            files are its --config, the others its options; measures its steps in place of speak
+        training: what `s3dnerf fit` is given, one by one: --training configs/one_shot.yaml --training data.train=data/tiny; YAML
+            files are its --config, the others its options. Measures its steps in place of speak
         steps: of training that are measured, after three to warm up
         output: JSON file for the figures
     """

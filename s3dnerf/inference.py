@@ -28,7 +28,7 @@ from s3dnerf.statistics import Statistics
 from s3dnerf.types import Appearance, Cameras, Portrait
 from s3dnerf.workers import Workers
 
-BATCH, CPU_BATCH = 8, 2
+BATCH, CPU_BATCH = 8, 4
 """frames that are rendered together on a GPU, and by each thread of a CPU, where more would not fit the cache"""
 
 
