@@ -218,6 +218,8 @@ class TalkingHead:
         with statistics.stage("tracking"):
             tracks = {path: _track(path, progress) for path in controls.recordings}
         if learned:
+            if quality not in ("best", "auto"):
+                statistics.remarks.append(f"a learned person is rendered in one quality; {quality} changes nothing")
             return TalkingVideo(self._person(sound, tracks, controls, statistics), None, sound, statistics)
         video = self._photo_speaks(image, sound, tracks, controls, statistics)
         with statistics.stage("encode identity", whole=True):
