@@ -35,7 +35,7 @@ class Speaker:
 
     def make(self, options: dict) -> dict:
         """Makes one video, and returns its statistics (`Statistics.as_dict`); raises what `TalkingHead.speak` and `save` raise."""
-        from s3dnerf.commands import POSES, check_paths, chosen_marks, numbers, write_json
+        from s3dnerf.commands.options import POSES, check_paths, chosen_marks, numbers, write_json
 
         options = dict(options)
         photo, pose, background, output = (options.pop(name) for name in ("photo", "pose", "background", "output"))
@@ -49,7 +49,7 @@ class Speaker:
         video = head.speak(self.identity(head, photo), camera=view, pose=pose, background=background, progress=True, **options)
         for remark in video.statistics.remarks:
             print(f"s3dnerf: note: {remark}", file=sys.stderr)
-        video.statistics.seconds = {"load": loading, **video.statistics.seconds}
+        video.statistics.stopwatch.add("load", loading)
         statistics = video.save(output, sheet, progress=True, marks=marks).as_dict()
         if report is not None:
             write_json(statistics, report)

@@ -18,7 +18,8 @@ from typing import Callable, Iterator, Optional, Sequence
 import yaml
 
 from s3dnerf.cli import fit
-from s3dnerf.commands import bundle, write_json
+from s3dnerf.commands import bundle
+from s3dnerf.commands.options import write_json
 from s3dnerf.errors import InputError, TrainingError
 
 CHANCE = 0.5

@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Iterator, Optional, Protocol, Sequence, Union
@@ -27,48 +26,14 @@ from s3dnerf.paste import Backdrop, FaceFrame, FullFrame, person_matte, photo_ma
 from s3dnerf.personal import PersonPath, PersonScene, followed_lips
 from s3dnerf.poses import LARGE_TURN, Blinks, FixedEyes, NaturalHead, RecordedHead, StillHead, move, smoothed
 from s3dnerf.progress import counting
+from s3dnerf.quality import check_quality, keeping_up, with_quality
 from s3dnerf.sheet import ContactSheet
+from s3dnerf.statistics import Statistics
 from s3dnerf.types import Appearance, Cameras, Motion, Portrait, Rendering
+from s3dnerf.workers import Workers
 
-BATCH = 8
-"""frames that are rendered together"""
-
-
-@dataclass
-class Statistics:
-    """What was made, and where the time went; the seconds of each stage add up as the video is rendered."""
-
-    weights: str
-    device: torch.device
-    seed: int
-    frames: int = 0
-    width: int = 0
-    height: int = 0
-    remarks: list[str] = field(default_factory=list)
-    """what the user should know: several faces, silence, large turns"""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """of each stage: load, read, tracking, encode identity, speech features, motion, render, composite, encode video"""
-
-    @contextmanager
-    def stage(self, name: str):
-        """Times what happens inside and adds it to a stage."""
-        begin = time.perf_counter()
-        yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
-
-    def as_dict(self) -> dict:
-        """Plain values for JSON; rendering speed counts motion, render and composite, end-to-end speed everything."""
-        rendering = sum(self.seconds.get(name, 0.0) for name in ("motion", "render", "composite"))
-        total = sum(self.seconds.values())
-        return {"frames": self.frames, "length": self.frames / FPS, "fps": FPS,
-                "width": self.width, "height": self.height, "weights": self.weights,
-                "device": str(self.device), "seed": self.seed, "remarks": self.remarks,
-                "seconds": {name: round(value, 4) for name, value in self.seconds.items()},
-                "total_seconds": round(total, 3),
-                "frames_per_second_rendering": round(self.frames / max(rendering, 1e-9), 2),
-                "frames_per_second_end_to_end": round(self.frames / max(total, 1e-9), 2)}
+BATCH, CPU_BATCH = 8, 4
+"""frames that are rendered together on a GPU, and by each thread of a CPU, where more would not fit the cache"""
 
 
 class Scene(Protocol):
@@ -96,6 +61,23 @@ class PhotoScene:
         self.statistics, self.width, self.height, self.region = statistics, canvas.width, canvas.height, canvas.region
         self.camera, self.eyes = camera, eyes
         self.opening = 0.12 + 0.1 * float(appearance.source_code[0, -1])
+
+    def render_in(self, quality: str, workers: Workers) -> None:
+        """Changes to a quality (`quality.QUALITIES`); `workers` are those that will render."""
+        def use(chosen: str) -> None:
+            with torch.inference_mode():
+                self.appearance = with_quality(self.model, self.appearance, chosen)
+            self.statistics.quality = chosen
+
+        def some(chosen: str) -> np.ndarray:
+            use(chosen)
+            return self.frames(0, min(CPU_BATCH, self.statistics.frames))
+
+        if quality == "auto":
+            known = dict(self.statistics.seconds)
+            quality = next(workers.map(lambda _: keeping_up(some, workers.count), [0]))
+            self.statistics.stopwatch.seconds = known  # what was tried is no frame of the video
+        use(quality)
 
     def cameras(self, first: int, count: int) -> Cameras:
         """Where the frames [count] from `first` on are seen from."""
@@ -140,10 +122,18 @@ class TalkingVideo:
     def __len__(self) -> int:
         return self.statistics.frames
 
+    @property
+    def workers(self) -> Workers:
+        """Who renders: on a CPU, threads on all its cores."""
+        return Workers(torch.get_num_threads() if self.statistics.device.type == "cpu" else 1)
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        for first in range(0, len(self), BATCH):
-            with torch.inference_mode():
-                frames = self.scene.frames(first, min(BATCH, len(self) - first))
+        statistics, begin, workers = self.statistics, time.perf_counter(), self.workers
+        batch = CPU_BATCH if statistics.device.type == "cpu" else BATCH
+        statistics.workers, statistics.first_frame = workers.count, 0.0
+        firsts = range(0, len(self), batch)
+        for frames in workers.map(lambda first: self.scene.frames(first, min(batch, len(self) - first)), firsts):
+            statistics.first_frame = statistics.first_frame or time.perf_counter() - begin
             yield from frames
 
     def marking(self, marks: Marks = Marks()) -> Marking:
@@ -159,19 +149,19 @@ class TalkingVideo:
         """
         import av
 
-        output = check_output(output)
+        output, begin = check_output(output), time.perf_counter()
         page = ContactSheet(self.photo, len(self), self.scene.region)
         open_writer = VideoWriter if marks is None else partial(MarkedWriter, marking=self.marking(marks))
         try:
-            with counting("rendering", len(self), progress) as advance, \
+            with counting("rendering", len(self), progress) as advance, self.statistics.stage("wait"), \
                     open_writer(output, self.width, self.height, sound=self.sound) as writer:
                 for index, frame in enumerate(self):
-                    with self.statistics.stage("encode video"):
-                        writer.write(frame)
+                    writer.write(frame)
                     page.add(index, frame)
                     advance()
             if sheet is not None:
                 page.write(sheet)
+            self.statistics.elapsed = time.perf_counter() - begin
         except (OSError, av.FFmpegError) as error:
             raise InputError(f"cannot write {output} ({error.strerror}); free some space or choose another folder") \
                 from None
@@ -228,14 +218,15 @@ class TalkingHead:
             image, source = _photo(photo), photo_hash(photo)
         with statistics.stage("tracking"):
             portrait, box, remarks = FaceTracker().portrait(image, self.model.image_size)
-        with torch.inference_mode(), statistics.stage("encode identity"):
+        with torch.inference_mode(), statistics.stage("encode identity", whole=True):
             appearance = self.model.with_detail(self.model.encode(Portrait.stack([portrait]).to(self.device)))
         return Identity(image, box, appearance, remarks, source)
 
     def speak(self, photo: Union[PathLike, np.ndarray, Identity, None] = None, speech: Union[PathLike, np.ndarray, None] = None, *,
               frame: Optional[str] = None, pose: PathLike = "natural", drive: Optional[PathLike] = None,
               mouth_gain: Optional[float] = None, camera: Sequence[float] = (0.0, 0.0), eyes: Union[str, float] = "keep",
-              background: PathLike = "keep", smooth: float = 0.0, seed: int = 0, progress: bool = False) -> TalkingVideo:
+              background: PathLike = "keep", smooth: float = 0.0, seed: int = 0, quality: str = "best",
+              progress: bool = False) -> TalkingVideo:
         """The person of the photo saying the speech, as a video that is rendered when it is read or saved.
 
         Args:
@@ -256,6 +247,8 @@ class TalkingHead:
             smooth: standard deviation, in seconds, of a Gaussian over which the speech (or the lips of `drive`) and a followed
                 pose or path are averaged, on top of what models and tracking do by themselves.
             seed: of natural motion and blinks, 0 or more.
+            quality: "best", as the weights were trained; "balanced" and "fast", which leave out what is hardly seen; "auto", the
+                best of them that keeps up with real time on this machine. A learned person has only one.
             progress: says on stderr how far the tracking of a recording is.
 
         Raises:
@@ -264,6 +257,7 @@ class TalkingHead:
         learned = isinstance(self.model, Person)
         controls = Controls(frame, pose, drive, mouth_gain, camera, eyes, background, smooth, seed)
         self._check_mode(learned, photo, controls)
+        check_quality(quality)
         if speech is None and drive is None:
             raise InputError("found neither speech nor a recording that drives the face; give --speech or --drive")
         statistics = Statistics(self.name, self.device, seed)
@@ -275,9 +269,14 @@ class TalkingHead:
         with statistics.stage("tracking"):
             tracks = {path: _track(path, progress) for path in controls.recordings}
         if learned:
+            if quality not in ("best", "auto"):
+                statistics.remarks.append(f"a learned person is rendered in one quality; {quality} changes nothing")
             return TalkingVideo(self._person(sound, tracks, controls, statistics), None, sound, statistics)
         statistics.remarks += identity.remarks
-        return self._photo_speaks(identity, sound, tracks, controls, statistics)
+        video = self._photo_speaks(identity, sound, tracks, controls, statistics)
+        with statistics.stage("encode identity", whole=True):
+            video.scene.render_in(quality, video.workers)
+        return video
 
     def _check_mode(self, learned: bool, photo, controls: Controls) -> None:
         """InputError for what these weights cannot do, or lack."""

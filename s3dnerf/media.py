@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Iterator, Optional, Union
 import numpy as np
 
 from s3dnerf.errors import InputError
+from s3dnerf.stopwatch import stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,8 +92,8 @@ def _open(path: Path, what: str, kind: Optional[str] = None):
     try:
         return av.open(str(path), format=kind)
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} is not a {what} that can be read ({reason}); convert it to wav or mp4") from None
+        raise InputError(f"{path} is not a {what} that can be read ({getattr(error, 'strerror', None) or error}); convert it to "
+                         "wav or mp4") from None
 
 
 def read_sound(path: PathLike, allow_silence: bool = True, kind: Optional[str] = None,
@@ -232,10 +233,9 @@ def read_frames(path: PathLike, fps: float = FPS) -> Iterator[np.ndarray]:
 
 def check_output(path: PathLike) -> Path:
     """The path of a video that can be written; InputError for a missing or read-only folder or another ending."""
-    path = Path(path)
+    path, folder = Path(path), Path(path).parent
     if path.suffix.lower() not in CONTAINERS:
         raise InputError(f"found output {path.name}; expected a name that ends in {', '.join(CONTAINERS)}")
-    folder = path.parent
     if not os.path.isdir(folder):
         raise InputError(f"no folder {folder} for the output; make it first")
     try:
@@ -257,8 +257,7 @@ class VideoWriter:
 
     Args:
         path: mp4, m4v, mov or mkv.
-        width: pixels.
-        height: pixels.
+        width, height: pixels.
         sound: [N] float32, mono, 16 kHz; None writes no sound.
         fps: frames per second.
         crf: quality, 0 lossless to 51.
@@ -294,16 +293,19 @@ class VideoWriter:
             self._abandon()
             return
         try:
-            self._write_sound(self.count * SAMPLE_RATE // self.fps)
-            for stream in filter(None, (self.video, self.audio)):
-                self.container.mux(stream.encode(None))
-            self.container.close()
-            self.complete()
+            with stage("encode video"):
+                self._write_sound(self.count * SAMPLE_RATE // self.fps)
+                for stream in filter(None, (self.video, self.audio)):
+                    self._mux(stream.encode(None))
+            with stage("mux"):
+                self.container.close()
+                self.complete()
             os.replace(self.part, self.path)
         except BaseException:
             self._abandon()
             raise
 
+    @stage("encode video")
     def write(self, frame: np.ndarray) -> None:
         """Appends a frame [H, W, 3] uint8 RGB."""
         import av
@@ -313,7 +315,7 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG")
         picture.pts = self.count
-        self.container.mux(self.video.encode(picture))
+        self._mux(self.video.encode(picture))
         self.count += 1
         if self.count % self.fps == 0:
             self._write_sound(self.count * SAMPLE_RATE // self.fps)
@@ -331,8 +333,12 @@ class VideoWriter:
         chunk = np.pad(chunk, (0, until - self.heard - len(chunk))).astype(np.float32)
         frame = av.AudioFrame.from_ndarray(np.clip(chunk, -1, 1)[None], format="fltp", layout="mono")
         frame.rate, frame.pts = SAMPLE_RATE, self.heard
-        self.container.mux(self.audio.encode(frame))
+        self._mux(self.audio.encode(frame))
         self.heard = until
+
+    @stage("mux")
+    def _mux(self, packets) -> None:
+        self.container.mux(packets)
 
     def _abandon(self) -> None:
         import av

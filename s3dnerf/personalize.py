@@ -10,7 +10,7 @@ from typing import Optional, Sequence
 import numpy as np
 import torch
 
-from s3dnerf.commands import lip_matcher, write_json
+from s3dnerf.commands.options import lip_matcher, write_json
 from s3dnerf.curriculum import Curriculum, say, told
 from s3dnerf.data.person import learned_frames, read_person
 from s3dnerf.data.person_video import prepare_person

@@ -202,11 +202,12 @@ class Appearance(TensorRecord):
     """[B, K] absolute face code of the photo."""
     detail: Optional[Tensor] = None
     """[B, 3, H, W] what a rendering of the photo lacks of it (`S3DNeRF.with_detail`); None where nothing is to be added."""
+    occupancy: Optional[TensorRecord] = None
+    """where the head is (`S3DNeRF.with_occupancy`), `rendering.occupied.Occupancy` [B]; None asks everywhere."""
 
     def map(self, function):
         planes = tuple(function(plane) for plane in self.planes)
-        detail = None if self.detail is None else function(self.detail)
-        return Appearance(planes, function(self.lattice), self.portrait.map(function), function(self.source_code), detail)
+        return dataclasses.replace(super().map(function), planes=planes)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 """From photo and speech to video, through a small model with random weights of the real class and real tracking."""
+import copy
 import errno
 import tracemalloc
 from importlib.resources import files
@@ -13,9 +14,10 @@ from s3dnerf.driving import FaceDrive, SpeechDrive
 from s3dnerf.errors import InputError
 from s3dnerf.face import INNER_LIPS, FaceCode, metric_face
 from s3dnerf.geometry import project
-from s3dnerf.inference import BATCH, TalkingHead
+from s3dnerf.inference import CPU_BATCH, TalkingHead
 from s3dnerf.media import VideoWriter, read_frames, read_image, read_sound, video_info
 from s3dnerf.models.one_shot import S3DNeRF
+from s3dnerf.quality import SAMPLES
 from s3dnerf.types import Rendering
 
 FACE = torch.from_numpy(metric_face())
@@ -110,8 +112,8 @@ def test_frames_are_rendered_in_batches_when_they_are_asked_for(head, photo):
     frames = iter(video)
     assert video.scene.model.calls == []
     next(frames)
-    assert video.scene.model.calls == [BATCH]
-    assert sum(1 for _ in frames) == 49 and video.scene.model.calls == [BATCH] * 6 + [2]
+    assert set(video.scene.model.calls) == {CPU_BATCH} and len(video.scene.model.calls) <= video.workers.count + 1
+    assert sum(1 for _ in frames) == 49 and sum(video.scene.model.calls) == 50
     assert sum(1 for _ in video) == 50  # a second time
 
 
@@ -125,7 +127,7 @@ def test_memory_does_not_grow_with_the_speech(head, photo):
         tracemalloc.stop()
         return reached
 
-    assert peak(8) < 1.05 * peak(2)
+    assert peak(8) < 1.5 * peak(2)  # what waits to be read varies; all of it would be four times as much
 
 
 def test_the_photo_comes_back_where_nothing_moves(head, photo):
@@ -245,10 +247,54 @@ def test_statistics_hold_every_stage(head, photo, tmp_path):
     assert {"read", "tracking", "encode identity", "speech features", "motion", "render", "composite",
             "encode video"} <= set(found["seconds"])
     assert (found["frames"], found["length"], found["seed"], found["weights"]) == (10, 0.4, 7, "random")
-    assert found["total_seconds"] == pytest.approx(sum(found["seconds"].values()), abs=0.01)
+    before = sum(found["seconds"][name] for name in ("read", "tracking", "encode identity", "speech features"))
+    writing = sum(found["seconds"][name] for name in ("wait", "encode video", "mux"))
+    assert found["total_seconds"] == pytest.approx(before + found["elapsed_seconds"], abs=0.01)
+    assert 0 < writing <= found["elapsed_seconds"] + 0.001
+    assert before < found["first_frame_seconds"] <= found["total_seconds"]
     rendering = sum(found["seconds"][name] for name in ("motion", "render", "composite"))
-    assert found["frames_per_second_rendering"] == pytest.approx(10 / rendering, rel=0.05)
+    assert found["frames_per_second_rendering"] == pytest.approx(10 * found["workers"] / rendering, rel=0.05)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "sheet.png"]
+
+
+def test_the_stages_of_rendering_are_told_apart(head, photo):
+    video = head.speak(photo, babble(0.4), frame="face")
+    assert not {"motion field", "ray march", "super-resolution"} & set(video.statistics.seconds)  # the photo's own rendering
+    list(video)
+    assert {"motion field", "ray march", "super-resolution", "render"} <= set(video.statistics.seconds)
+
+
+@pytest.fixture(scope="module")
+def solid(head):
+    """The head with surfaces, as a trained one has them, so that qualities have something to differ in."""
+    model = copy.deepcopy(head.model)
+    with torch.no_grad():
+        model.radiance.out.weight[0].mul_(4)
+    return TalkingHead(model, "solid")
+
+
+@pytest.mark.parametrize("quality", ["balanced", "fast"])
+def test_qualities_differ_little_and_keep_every_promise(solid, photo, quality):
+    """Frame counts, determinism, a frame that depends on no other, silence that is still, a camera that turns."""
+    render = lambda sound, **options: np.stack(list(solid.speak(photo, sound, frame="face", **options))).astype(float)
+    sound = babble(0.6)
+    best, found = render(sound), render(sound, quality=quality)
+    assert found.shape == best.shape == (15, SIZE, SIZE, 3)
+    assert 0 < np.abs(found - best).mean() < 1.0
+    assert (found == render(sound, quality=quality)).all()
+    scene = solid.speak(photo, sound, frame="face", quality=quality).scene
+    with torch.inference_mode():
+        assert np.abs(scene.frames(7, 1)[0] - found[7]).max() <= 1
+    still = render(np.zeros(12800, np.float32), pose="still", quality=quality)
+    assert np.abs(still[5:-5] - still[5]).max() <= 1 and np.abs(still[5:-5] - still[5]).mean() < 1e-4  # rounding
+    turned = render(sound, camera=(15.0, 0.0), quality=quality)
+    assert np.abs(turned - render(sound, camera=(15.0, 0.0))).mean() < 1.0 < np.abs(turned - found).mean()
+
+
+def test_auto_takes_one_of_them_and_what_was_tried_is_not_counted(head, photo):
+    video = head.speak(photo, babble(0.4), frame="face", quality="auto")
+    assert video.statistics.quality in SAMPLES and not {"motion", "render"} & set(video.statistics.seconds)
+    assert len(list(video)) == 10
 
 
 def test_what_breaks_half_way_leaves_nothing(head, photo, tmp_path):
@@ -271,7 +317,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(head, photo, tmp_pat
 
 
 @pytest.mark.parametrize("options,word", [
-    (dict(frame="half"), "full or face"), (dict(speech=None), "--speech"), (dict(mouth_gain=float("nan")), "gain"),
+    (dict(frame="half"), "full or face"), (dict(quality="good"), "best, balanced"), (dict(speech=None), "--speech"), (dict(mouth_gain=float("nan")), "gain"),
     (dict(mouth_gain=-1.0), "gain"), (dict(seed=-1), "seed"), (dict(camera=(60.0, 0.0)), "45 degrees"),
     (dict(camera=(1.0,)), "two angles"), (dict(photo=np.zeros((9, 9), np.uint8)), "uint8"),
     (dict(photo=np.zeros((90, 90, 3))), "uint8"), (dict(speech=np.zeros(3000, np.float32)), "0.2 s"),

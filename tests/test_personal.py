@@ -30,6 +30,12 @@ def test_a_person_speaks_without_a_photo(head, tmp_path):
     assert video.statistics.seconds["render"] > 0
 
 
+def test_a_person_has_one_quality_and_says_so(head):
+    found = head.speak(speech=SOUND, quality="fast")
+    assert any("one quality" in remark for remark in found.statistics.remarks) and found.statistics.quality == "best"
+    assert not any("one quality" in remark for remark in head.speak(speech=SOUND).statistics.remarks)
+
+
 def test_frames_are_the_model_s(head):
     from s3dnerf.types import Cameras, Condition
 

@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 from s3dnerf.face import FaceCode
 from s3dnerf.geometry import HEAD_BACK, HEAD_FRONT, cast_rays, pixel_grid, project
+from s3dnerf.models.places import border_fade, face_window_of, look_up, part, person_at
 from s3dnerf.networks.appearance import HierarchicalAppearanceEncoder
 from s3dnerf.networks.deformation import CrossModalDeformationField, Deformation, smooth
 from s3dnerf.networks.mesh_motion import MeshFlow, MeshMotion, NoMeshMotion
 from s3dnerf.networks.radiance import RadianceField
 from s3dnerf.networks.speech import TOKENS, SpeechEncoder
 from s3dnerf.networks.speech_features import MelFeatures, TransformerFeatures
-from s3dnerf.networks.super_resolution import SuperResolution, resize
+from s3dnerf.networks.super_resolution import HalfSuperResolution, SuperResolution, resize
 from s3dnerf.networks.surroundings import Surroundings
 from s3dnerf.networks.triplane import SlotFusion, sample_planes
 from s3dnerf.precision import raised
+from s3dnerf.rendering.occupied import Occupancy, render_occupied
 from s3dnerf.rendering.renderer import CoarseToFineRenderer
+from s3dnerf.stopwatch import stage
 from s3dnerf.types import (Appearance, Cameras, Clip, FieldSamples, Motion, Portrait, RayColours, Rays, Rendering,
                            TensorRecord, Window)
-
-BORDER = 0.06
-"""The outer share of the frame over which the head fades into the photo, so that a crop can be put back unseen."""
 
 JAW = (0.8, 1.0)
 """Between these heights, head frame, what is rendered passes from the jaw, which goes with the head, to the neck."""
@@ -50,8 +50,8 @@ class Surface(TensorRecord):
     """[B, T] of whole frames."""
     rays: Rays
     """[B, T, R] that were rendered."""
-    pixels: Rays
-    """[B, T, P] one through every pixel."""
+    seen: Cameras
+    """[B, T] of the windows."""
     flow: MeshFlow
     """[B, T]"""
 
@@ -140,6 +140,11 @@ class S3DNeRF(nn.Module):
         name = self.arguments["speech"]
         return MelFeatures() if name == "mel" else TransformerFeatures(name)
 
+    @cached_property
+    def half_super_resolution(self) -> HalfSuperResolution:
+        """A copy for inference, of the weights as they are when it is first asked for; it has none of its own."""
+        return HalfSuperResolution(self.super_resolution).requires_grad_(False)
+
     def encode(self, portrait: Portrait) -> Appearance:
         """Everything that does not change from frame to frame, of portraits [B]."""
         return self.appearance(self.encoder(portrait.image, portrait.mask), portrait)
@@ -160,6 +165,17 @@ class S3DNeRF(nn.Module):
         motion = self.drive_face(self.face_code.own(portrait.mesh)[:, None])
         shown = self.render(replace(appearance, detail=None), motion, portrait.cameras.map(lambda x: x[:, None]))
         return replace(appearance, detail=(portrait.image - shown.image[:, 0]) * (1 - shown.painted[:, 0]))
+
+    def with_occupancy(self, appearance: Appearance, samples: int, half: bool = False) -> Appearance:
+        """The same, with a grid that says where the head is, so that `render` asks the field about no more than `samples`
+        points per ray, where something is; with super-resolution in `half` the precision. Faster, and not quite the same
+        picture; costs the rendering of one frame."""
+        motion = self.drive_face(self.face_code.own(appearance.portrait.mesh)[:, None])
+        points = Occupancy.points(appearance.lattice)
+        spread = points.flatten(0, 2)[None, None, :, None].expand(len(motion.code), -1, -1, -1, -1)
+        found = self.field(appearance, motion, spread, self.flow(appearance, motion))
+        density = found.density.reshape(-1, 1, *points.shape[:3])
+        return replace(appearance, occupancy=Occupancy(density, samples, half))
 
     def drive(self, speech: Tensor, gain: float | None = None) -> Motion:
         """Motion [B, T] from speech features [B, T, C, W]; `gain` None takes the model's own `mouth_gain`."""
@@ -212,9 +228,16 @@ class S3DNeRF(nn.Module):
         height, width = window.height // stride, window.width // stride
         seen = cameras.cropped(window.left[:, None], window.top[:, None])
         rays = cast_rays(seen.resized(1 / stride), height, width)
-        flow = self.flow(appearance, motion)
-        coarse, fine = self.renderer(rays, lambda points: self.field(appearance, motion, points, flow))
-        surface = Surface(cameras, rays, cast_rays(seen, window.height, window.width), flow.mesh)
+        with stage("motion field"):
+            flow = self.flow(appearance, motion)
+        look = lambda points: self.field(appearance, motion, points, flow)
+        with stage("ray march"):
+            if appearance.occupancy is None:
+                coarse, fine = self.renderer(rays, look)
+            else:
+                coarse = fine = render_occupied(rays, look, appearance.occupancy, self.renderer.coarse_samples,
+                                                self.renderer.fine_samples)
+        surface = Surface(cameras, rays, seen, flow.mesh)
         return self._finish(appearance, motion.change, coarse, fine, surface, window, (batch, frames, height, width))
 
     def field(self, appearance: Appearance, motion: Motion, points: Tensor, flow: FaceFlow) -> FieldSamples:
@@ -280,19 +303,25 @@ class S3DNeRF(nn.Module):
         painted = inside * (1 - surface.flow.shown.flatten(0, 1)[..., None, None])
         base = self._with_inside(warped, painted, features[:, -3:], image(fine.inside) * fade)
         if self.super_resolution is not None:
-            base = base + self.super_resolution(features[:, :-3], inside, opacity, motion, base, warped,
-                                                look_up(photo, large)) * border_fade(large)
+            half = appearance.occupancy is not None and appearance.occupancy.half
+            maps = features[:, :-3], inside, opacity, motion, base, warped, look_up(photo, large)
+            base = base + self._refine(half, maps) * border_fade(large)
         if appearance.detail is not None:
             base = base + self._detail_at(appearance.detail.repeat_interleave(frames, 0), places, large) * (1 - painted)
         first = image(coarse.features)[:, :3] * fade + (1 - image(coarse.opacity) * fade) * behind
         images = (base, warped, raw, first, opacity, image(fine.depth), places, inside, painted, motion)
         return Rendering(*(x.unflatten(0, (batch, frames)) for x in images))
 
+    def _refine(self, half: bool, maps: tuple[Tensor, ...]) -> Tensor:
+        """What super-resolution adds to the base image; see there."""
+        with stage("super-resolution"):
+            return (self.half_super_resolution if half else self.super_resolution)(*maps)
+
     def _detail_at(self, detail: Tensor, places: Tensor, own: Tensor) -> Tensor:
         """Detail [N, 3, H, W] looked up at places [N, 2, H, W]: all of it where the photo stays where it is (`own`), and
         the model's share where it moves and may lie a pixel off."""
-        moved = (places - own).norm(dim=1, keepdim=True) * (self.image_size / 2)
-        return look_up(detail, places, "bicubic") * torch.lerp((-moved ** 2 / 2).exp(), torch.ones_like(moved), self.detail)
+        moved = ((places - own) ** 2).sum(1, keepdim=True) * (self.image_size / 2) ** 2
+        return look_up(detail, places, "bicubic") * torch.lerp((-moved / 2).exp(), torch.ones_like(moved), self.detail)
 
     def _follow(self, portrait: Portrait, surface: Surface, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """How far what is beside the head goes with it, [N, 2, h, w]; then, for what is rendered, the head's shift alone and
@@ -333,11 +362,15 @@ class S3DNeRF(nn.Module):
         """
         height, width = window.height, window.width
         image = lambda rows, h, w: rows.flatten(0, 1).transpose(-1, -2).unflatten(-1, (h, w))
-        depth = resize(image(fine.depth, *size), height, width).flatten(2).transpose(1, 2).unflatten(0, fine.depth.shape[:2])
         coarse, _ = self._carried(portrait, surface.flow, surface.rays, fine.depth)
-        sharp, inside = self._carried(portrait, surface.flow, surface.pixels, depth)
-        detail = image(sharp, height, width) - resize(image(coarse, *size), height, width)
-        return detail, image(inside, height, width)
+        left, top, right, bottom = face_window_of(surface.seen, height, width)
+        depth = resize(image(fine.depth, *size), height, width)[..., top:bottom, left:right]
+        depth = depth.flatten(2).transpose(1, 2).unflatten(0, fine.depth.shape[:2])
+        pixels = cast_rays(surface.seen, height, width).map(
+            lambda rows: rows.unflatten(2, (height, width))[:, :, top:bottom, left:right].flatten(2, 3))
+        sharp, inside = (F.pad(image(rows, bottom - top, right - left), (left, width - right, top, height - bottom))
+                         for rows in self._carried(portrait, surface.flow, pixels, depth))
+        return sharp - resize(image(coarse, *size), height, width), inside
 
     def _carried(self, portrait: Portrait, flow: MeshFlow, rays: Rays, depth: Tensor) -> tuple[Tensor, Tensor]:
         """By how much landmarks move the source coordinate of points at `depth` [B, T, R, 1], and what is inside."""
@@ -360,26 +393,3 @@ class S3DNeRF(nn.Module):
         pixels = grid * grid.new_tensor([window.width / width, window.height / height])
         pixels = pixels + torch.stack([window.left, window.top], -1)[:, None]
         return (pixels * (2 / self.image_size) - 1).transpose(1, 2).unflatten(-1, (height, width))
-
-
-def look_up(images: Tensor, places: Tensor, mode: str = "bilinear") -> Tensor:
-    """Images [N, 3, H, W] read at places [N, 2, h, w] in [-1, 1]; outside the border it repeats. Between pixels, "bilinear"
-    loses a third of the fine detail, "bicubic" a tenth."""
-    return F.grid_sample(images, places.permute(0, 2, 3, 1), mode=mode, padding_mode="border", align_corners=False)
-
-
-def person_at(person: Tensor, places: Tensor) -> Tensor:
-    """[N, 1, h, w]: 0 at places [N, 2, h, w] in [-1, 1] where a photo with masks `person` [N, 1, H, W] shows background, 1
-    where it shows the person, and a pixel or two beyond the outline too."""
-    return (3 * look_up(person, places)).clamp_max(1.0)
-
-
-def part(shift: Tensor, whole: Tensor, shares: Tensor) -> Tensor:
-    """What is left of a motion `whole` [N, 2, h, w], of which `shift` is one part and a turn the rest, when only `shares`
-    [N, 2, h, w] of the one and of the other are taken."""
-    return shares[:, :1] * shift + shares[:, 1:] * (whole - shift)
-
-
-def border_fade(places: Tensor) -> Tensor:
-    """[N, 1, h, w]: 1 inside the frame, falling smoothly to 0 over its outer `BORDER`; `places` [N, 2, h, w] in [-1, 1]."""
-    return smooth((1 - places.abs()) / (2 * BORDER)).prod(1, keepdim=True)

@@ -1,6 +1,8 @@
 """From the rendered feature map and the warped photo to the final frame."""
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,6 +56,21 @@ class SuperResolution(nn.Module):
         if self.full is None:
             return F.pixel_shuffle(self.leave(x), 2)
         return self.leave(F.silu(self.full(torch.cat([resize(x, height, width), pictures], 1))))
+
+class HalfSuperResolution(nn.Module):
+    """The same in bfloat16, channels last: for processors that reckon in it, where it takes less than half the time.
+
+    Args:
+        exact: what is copied.
+    """
+
+    def __init__(self, exact: SuperResolution):
+        super().__init__()
+        self.copied = copy.deepcopy(exact).to(torch.bfloat16, memory_format=torch.channels_last)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """See `SuperResolution`; single precision comes in and goes out."""
+        return self.copied(*(x.to(torch.bfloat16, memory_format=torch.channels_last) for x in maps)).float()
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:

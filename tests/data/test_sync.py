@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from s3dnerf.commands import lip_matcher
+from s3dnerf.commands.options import lip_matcher
 from s3dnerf.data.module import read_cameras
 from s3dnerf.data.shards import decode_sample
 from s3dnerf.data.sync import FARTHEST, SURE, SyncProfile, cut_sound, sync_profile

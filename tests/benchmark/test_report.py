@@ -1,0 +1,68 @@
+"""The command: every stage of a real run, and of real training steps."""
+import json
+
+import pytest
+import torch
+
+from s3dnerf.benchmark.report import run
+from s3dnerf.benchmark.training import StepMeter, report
+from s3dnerf.cli import main
+from s3dnerf.errors import InputError
+from s3dnerf.statistics import RENDERING
+
+
+def test_a_run_from_files_to_file_is_told_by_its_stages(tmp_path, capsys):
+    found = {}
+    for quality in ("best", "fast"):
+        path = tmp_path / f"{quality}.json"
+        assert main(["benchmark", "--seconds", "0.24", "--quality", quality, "--output", str(path)]) == 0
+        found[quality] = json.loads(path.read_text())
+        assert "ray march" in capsys.readouterr().out
+    best = found["best"]
+    stages = {stage["name"]: stage for stage in best["stages"]}
+    assert {"load", "read", "tracking", "speech features", "encode identity", "encode video", "mux", *RENDERING} <= set(stages)
+    assert best["frames"] == 6 and best["parameters"] == 1_093_942 and not any(path.suffix == ".mp4" for path in
+                                                                               tmp_path.iterdir())
+    for name in RENDERING:
+        assert 0 <= stages[name]["share"] <= 1.5 and stages[name]["megabytes"] > 0
+    assert stages["load"]["share"] is None
+    fast = {stage["name"]: stage for stage in found["fast"]["stages"]}
+    assert fast["ray march"]["giga_operations"] < 0.4 * stages["ray march"]["giga_operations"]
+    assert fast["motion field"]["giga_operations"] == stages["motion field"]["giga_operations"]
+
+
+@pytest.mark.parametrize("options, word", [(dict(seconds=0.1), "--seconds"), (dict(training=["a.yaml"], steps=0), "--steps")])
+def test_what_cannot_be_measured_is_named(options, word):
+    settings = dict(weights="one-shot-256", photo=None, speech=None, seconds=1.0, quality="best", frame="face", device="cpu",
+                    training=None, steps=2)
+    with pytest.raises(InputError, match=word):
+        run(**(settings | options))
+
+
+class Steps:
+    """A trainer's calls, with a loader that is as slow as it is told to be."""
+
+    device = torch.device("cpu")
+
+    def run(self, meter, steps, wait, work):
+        import time
+
+        class Batch:
+            def __init__(self):
+                self.rows = torch.zeros(5, 2)
+
+        for index in range(steps):
+            time.sleep(wait)
+            meter.on_train_batch_start(None, self, Batch(), index)
+            time.sleep(work)
+            torch.ones(4, 4) @ torch.ones(4, 4)
+            meter.on_train_batch_end(None, self, None, Batch(), index)
+
+
+def test_steps_and_waiting_for_the_loader_are_told_apart():
+    meter = StepMeter(4)
+    Steps().run(meter, 8, 0.03, 0.01)
+    found = report(meter, torch.device("cpu"))
+    assert found["images"] == 20 and 0.6 < found["loader_share"] < 0.85
+    assert found["giga_operations_per_step"] == 0 and meter.operations == 2 * 4 ** 3
+    assert found["images_per_second"] == pytest.approx(20 / 0.16, rel=0.4)
