@@ -10,7 +10,8 @@ import numpy as np
 from s3dnerf.data.cropping import cut
 from s3dnerf.data.detection import FaceDetector
 from s3dnerf.data.prepare import refusal
-from s3dnerf.data.recording import BESIDE, LEAST, LOOK, RECOMMENDED, conversions, longest_stretch
+from s3dnerf.data.quality import LOOK, conversions, others
+from s3dnerf.data.recording import LEAST, RECOMMENDED, longest_stretch
 from s3dnerf.data.sync import Matcher, SyncProfile, cut_sound, sync_profile
 from s3dnerf.data.tracking import FaceTracker, Sightings, Track
 from s3dnerf.doctor.finding import Finding, State, graded
@@ -33,7 +34,7 @@ def examine_video(path: str, matcher: Callable[[], Matcher]) -> list[Finding]:
         info, changes = video_info(path), conversions(path)
         told = f"{Path(path).name}, {info.width} x {info.height}, {info.fps:.4g} frames per second, {info.seconds:.1f} s"
         findings = [Finding("video", State.REPAIRED if changes else State.GOOD, "; ".join([told, *changes]))]
-        seen, others = _look(path, min(info.seconds, MOST_SECONDS))
+        seen, crowded = _look(path, min(info.seconds, MOST_SECONDS))
     except InputError as error:
         return [Finding("video", State.STOP, str(error))]
     first, last = longest_stretch(seen)
@@ -42,8 +43,8 @@ def examine_video(path: str, matcher: Callable[[], Matcher]) -> list[Finding]:
     missing = sum(face is None for face in seen.landmarks)
     away = "`speak` needs a face throughout to follow a video: cut the rest out" if missing else ""
     findings.append(graded("face", f"in {len(seen) - missing} of {len(seen)} frames", careful=away))
-    beside = "keep one person in the picture: the largest face is taken" if others else ""
-    findings.append(graded("faces", f"another one in {others} of {-(-len(seen) // LOOK)} frames looked at", careful=beside))
+    beside = "keep one person in the picture: the largest face is taken" if crowded else ""
+    findings.append(graded("faces", f"another one in {crowded} of {-(-len(seen) // LOOK)} frames looked at", careful=beside))
     findings.append(_length(first, last, len(seen)))
     try:
         track = FaceTracker().fit(seen[first:last])
@@ -56,18 +57,17 @@ def examine_video(path: str, matcher: Callable[[], Matcher]) -> list[Finding]:
 
 def _look(path: str, seconds: float) -> tuple[Sightings, int]:
     """The largest face of every frame, and in how many of those looked at there is another one of about its size."""
-    others: list[int] = []
+    beside: list[int] = []
     with counting("looking at the video", max(1, round(seconds * FPS))) as advance, FaceDetector(still=True) as detector:
 
         def watched() -> Iterator[np.ndarray]:
             for index, frame in enumerate(islice(read_frames(path), MOST_SECONDS * FPS)):
                 if index % LOOK == 0:
-                    widths = sorted(np.ptp(face[:, 0]) for face in detector.faces(frame))
-                    others.append(sum(width > BESIDE * widths[-1] for width in widths[:-1]))
+                    beside.append(others([np.ptp(face[:, 0]) for face in detector.faces(frame)]))
                 yield frame
                 advance()
 
-        return FaceTracker().look(watched()), sum(map(bool, others))
+        return FaceTracker().look(watched()), sum(map(bool, beside))
 
 
 def _length(first: int, last: int, frames: int) -> Finding:
