@@ -138,7 +138,7 @@ class TalkingVideo:
 
     def marking(self, marks: Marks = Marks()) -> Marking:
         """What marks the frames and the file of this video, for those who write it themselves."""
-        return Marking(marks, self.origin, self.width, self.height)
+        return Marking(marks, self.origin, self.width, self.height, self.scene.region)
 
     def save(self, output: PathLike, sheet: Optional[PathLike] = None, progress: bool = False,
              marks: Optional[Marks] = Marks()) -> Statistics:

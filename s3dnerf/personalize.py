@@ -120,7 +120,7 @@ def show_held_out(model, shards: Path, output: Path, frames: Optional[int] = Non
     codes, eyes = model.speech_codes(sound), model.lip_codes(video.mesh)[1][first:last]
     rows = []
     size, heard = model.image_size, sound.numpy()
-    marking = Marking(Marks(), Origin(output.resolve().name), size, size)
+    marking = Marking(Marks(), Origin(output.resolve().name), size, size, (slice(0, size), slice(0, size)))
     with MarkedWriter(output / "held_out.mp4", size, size, marking, sound=heard) as ours, \
             VideoWriter(output / "recording.mp4", size, size, sound=heard) as theirs:
         for index in range(last - first):

@@ -44,21 +44,23 @@ def square(frame, size):
 
 
 def carriers(rows):
-    """Name and frames of recordings of 1.2 to 5 s: small ones at 256, the others at 512 and 256 by turns."""
+    """Name, frames and no face's place of recordings of 1.2 to 5 s: small ones at 256, the others at 512 and 256 by turns."""
     for index, row in enumerate(rows):
         size = 256 if row["source"] == "lrcar" or index % 2 else 512
         frames = islice(read_frames(options.videos / row["file"]), int(random.randint(50, 126)))
-        yield f"{row['source']} {size}", [square(frame, size) for frame in frames]
+        yield f"{row['source']} {size}", [square(frame, size) for frame in frames], None
 
 
 def generated(rows):
-    """Name and frames of videos of the shipped weights: the photo is a clip's first frame, the speech another clip's."""
+    """Name, frames and square around the head of videos of the shipped weights: the photo is a clip's first frame, the speech
+    another clip's."""
     head = TalkingHead.load()
     for index, (row, other) in enumerate(zip(rows, rows[1:] + rows[:1])):
         photo = next(read_frames(options.videos / row["file"]))
         speech = read_sound(options.videos / other["file"])[:round(options.seconds * SAMPLE_RATE)]
         frame = ("full", "face")[index % 2]
-        yield f"generated {frame}", list(head.speak(photo, speech, frame=frame, seed=index))
+        video = head.speak(photo, speech, frame=frame, seed=index)
+        yield f"generated {frame}", list(video), video.scene.region
 
 
 def attacked(path):
@@ -74,10 +76,10 @@ def attacked(path):
     return read_frames(again)
 
 
-def trial(frames, folder):
+def trial(frames, region, folder):
     """What is found in one video, marked and not, and what the mark costs: decibels, and seconds of each frame."""
     height, width = frames[0].shape[:2]
-    marking = Marking(Marks(manifest=False), Origin("trial", f"{random.randint(2 ** 31):08x}" * 8), width, height)
+    marking = Marking(Marks(manifest=False), Origin("trial", f"{random.randint(2 ** 31):08x}" * 8), width, height, region)
     begin = time.perf_counter()
     marked = [marking.frame(frame) for frame in frames]
     seconds = (time.perf_counter() - begin) / len(frames)
@@ -103,8 +105,8 @@ recordings = pick(small, options.recordings // 2) + pick(large, options.recordin
 photos = pick(large, options.generated)
 results = []
 with tempfile.TemporaryDirectory() as place:
-    for name, frames in chain(carriers(recordings), generated(photos)):
-        results.append({"video": name} | trial(frames, Path(place)))
+    for name, frames, region in chain(carriers(recordings), generated(photos)):
+        results.append({"video": name} | trial(frames, region, Path(place)))
         print(len(results), json.dumps(results[-1]), flush=True)
 total = {"videos": len(results), "found": sum(one["marked"]["found"] for one in results),
          "read": sum(one["marked"]["right"] for one in results), "false": sum(one["plain"]["found"] for one in results),

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
@@ -22,18 +23,19 @@ class Marking:
         origin: where the video is from.
         width: of the frames, pixels.
         height: of the frames, pixels.
+        region: rows and columns of the square around the head, on whose face the watermark is weaker; None where there is none.
 
     Raises:
         DependencyError: for a manifest that is asked for without the extra `c2pa`.
         InputError: for a certificate or key that cannot sign.
     """
 
-    def __init__(self, marks: Marks, origin: Origin, width: int, height: int):
+    def __init__(self, marks: Marks, origin: Origin, width: int, height: int, region: Optional[tuple[slice, slice]] = None):
         self.told = record(origin, marks)
         wanted = manifest.installed() if marks.manifest is None else marks.manifest
         self.signer = manifest.signer_of(marks.certificate, marks.key) if wanted else None
         self.label = None if marks.text is None else Label(marks.text, width, height)
-        self.watermark = Watermark(origin.tag, width, height)
+        self.watermark = Watermark(origin.tag, width, height, region)
 
     def frame(self, frame: np.ndarray) -> np.ndarray:
         """A frame [H, W, 3] uint8 RGB with label and watermark; the one that is given stays as it was."""

@@ -33,6 +33,16 @@ def marked(frames, tag=TAG):
     return [mark.frame(frame) for frame in frames]
 
 
+def test_the_face_is_spared_and_the_mark_found_all_the_same(clip, tmp_path):
+    whole, spared = Watermark(TAG, 256, 256), Watermark(TAG, 256, 256, (slice(0, 256), slice(0, 256)))
+    face, corner = (slice(100, 180), slice(90, 166)), (slice(0, 40), slice(0, 40))
+    loud = lambda mark, part: np.abs(mark.frame(clip[0])[part].astype(int) - clip[0][part]).mean()
+    assert loud(spared, face) < 0.6 * loud(whole, face) and loud(spared, corner) > 1.1 * loud(whole, corner)
+    frames = [spared.frame(frame) for frame in clip]
+    assert find(average_luma(compressed(frames, tmp_path, crop=(26, 0, 0, 26)))).tag == TAG
+    assert decibels(frames, clip) > 40
+
+
 def compressed(frames, folder, crf=28, crop=(0, 0, 0, 0)):
     """Frames that were cut (top, bottom, left, right) and went through x264."""
     top, bottom, left, right = crop
