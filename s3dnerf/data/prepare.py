@@ -241,8 +241,10 @@ def make_clip(job: Job, piece: int, frames: list[np.ndarray], track: Track, soun
     landmarks = (track.landmarks[:, list(LANDMARKS_68)] - (box.left, box.top)) * (size / box.side)
     key = f"{clip_name(job.row['file'])}-{piece:03d}"
     info = {"dataset": job.row["source"], "person": job.row["person"], "clip": key, "file": job.row["file"],
-            "crop": [box.left, box.top, box.side], "focal": track.focal, "sync_offset": None, "sync_confidence": None,
-            "reprojection_error": float(track.error.mean())} | {name: job.row.get(name) for name in KEPT}
+            # rounded: how a processor splits its sums shows in the last digits
+            "crop": [round(side, 6) for side in (box.left, box.top, box.side)], "focal": round(track.focal, 6), "sync_offset": None,
+            "sync_confidence": None, "reprojection_error": round(float(track.error.mean()), 6)}
+    info |= {name: job.row.get(name) for name in KEPT}
     return TrackedClip(key, crops, sound.astype(np.float32), np.concatenate(rows, 1).astype(np.float32),
                        landmarks.astype(np.float32), track.mesh().astype(np.float32), np.stack([head, torso, mouth], 1),
                        background_plate(crops, head | torso), info)

@@ -78,7 +78,7 @@ def test_a_photo_is_encoded_once(running, photo, speech):
 
     from s3dnerf.service.identities import Identities
 
-    identities = next(one for one in gc.get_objects() if isinstance(one, Identities))
+    identities = next(one for one in gc.get_objects() if type(one) is Identities)
     before = identities.encoded
     running.ended(running.make(photo, speech, frame="face").json())
     assert identities.encoded - before <= (before == 0)
