@@ -200,16 +200,16 @@ def _upright(frame) -> np.ndarray:
     return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
 
 
-def read_frames(path: PathLike, fps: float = FPS) -> Iterator[np.ndarray]:
+def read_frames(path: PathLike, fps: float = FPS, kind: Optional[str] = None) -> Iterator[np.ndarray]:
     """Frames [H, W, 3] uint8 RGB, upright, at a constant rate, one after another.
 
     Output frame k shows what the video shows at (k + 0.5) / fps s after its first picture, so that rates are converted by
-    time stamps and variable rates come out constant. InputError for what is missing, unreadable or has no picture.
+    time stamps and variable rates come out constant; `kind` as for `read_sound`. InputError for what has no readable picture.
     """
     import av
 
     path = check_file(path, "video")
-    with _open(path, "video") as container:
+    with _open(path, "video", kind) as container:
         stream = _video_stream(container, path)
         step = 1 / float(stream.average_rate or fps)
         shown, begin, count = None, None, 0

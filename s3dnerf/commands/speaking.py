@@ -148,7 +148,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-25
     from s3dnerf.service.server import serve as run
     from s3dnerf.service.settings import Settings
 
-    run(Settings(weights, tuple(device or ["auto"]), folder, people, cache, os.environ.get("S3DNERF_API_KEY") or None,
+    run(Settings(weights, tuple(device or ["auto"]), folder, people, cache, os.environ.pop("S3DNERF_API_KEY", None) or None,
                  tuple(origin or ()), max_seconds=max_seconds, queue=queue, keep_seconds=60 * keep_minutes, spare=spare),
         host, port, ray)
 

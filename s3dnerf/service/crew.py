@@ -174,7 +174,7 @@ class Crew:
         elif id in self.sessions:
             self.sessions[id].put_nowait(message)
         elif id in self.book.jobs and self.places.get(id) is worker and not self.book.jobs[id].over:
-            self._note(self.book.jobs[id], message)
+            self._keep(worker, self.book.jobs[id], message)
         elif isinstance(message, Finished) and message.path:  # of a video that was cancelled meanwhile
             Path(message.path).unlink(missing_ok=True)
         if not id and worker.ready:
@@ -182,6 +182,18 @@ class Crew:
             if self.settings.spare and self.spare is None and not self.closing:
                 self.spare = self._worker(self.settings.devices[0])
             self.fill()
+
+    def _keep(self, worker: Worker, job: Job, message) -> None:
+        """`_note`; a video that cannot be stored fails, and its worker goes on with others."""
+        try:
+            self._note(job, message)
+        except OSError as error:
+            worker.send(Cancel(job.id))
+            if isinstance(message, Finished) and message.path:
+                Path(message.path).unlink(missing_ok=True)
+            job.end("failed", {"code": "internal", "message": f"the service cannot store the video ({error.strerror})"})
+            self.metrics.videos.labels("failed").inc()
+            self._leave(job)
 
     def _note(self, job: Job, message) -> None:
         """What is said of a video goes into its record."""

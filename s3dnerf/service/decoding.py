@@ -92,22 +92,28 @@ def behind(kind: str, content: bytes) -> bytes:
         return content[end + 8:] if end >= 0 else b""
     if kind == "WEBP":
         return content[8 + int.from_bytes(content[4:8], "little"):]
-    end = content.rfind(b"\xff\xd9")
-    first = content.find(b"\xff\xd9", content.find(b"\xff\xda")) if end >= 0 else -1
-    return content[first + 2:] if first >= 0 else b""
+    place = 2  # from segment to segment, over the thumbnail that one of them may hold, to where the picture begins
+    while content[place:place + 1] == b"\xff" and content[place + 1:place + 2] not in (b"", b"\xda"):
+        place += 1 if content[place + 1] == 0xFF else 2 + int.from_bytes(content[place + 2:place + 4], "big")
+    end = content.find(b"\xff\xd9", place)
+    return content[end + 2:] if end >= 0 else b""
 
 
 def decode_sound(name: str, upload: Path, target: Path, settings: Settings) -> tuple[int, ...]:
     """Samples [N] float32 at 16 kHz; returns N."""
-    kind = _sound(name, upload, "sound")
+    sound = _heard(name, upload, _sound(name, upload, "sound"), settings.max_seconds)
+    np.save(target, sound)
+    return sound.shape
+
+
+def _heard(name: str, upload: Path, kind: str, most: float) -> np.ndarray:
+    """Samples [N] float32 at 16 kHz of at most so many seconds."""
     try:
-        sound = read_sound(upload, kind=kind, max_seconds=settings.max_seconds)
+        return read_sound(upload, kind=kind, max_seconds=most)
     except InputError as error:
         text = str(error).replace(str(upload), f"the {name}")
         long = "expected at most" in text
         raise Refusal(413 if long else 422, "too_large" if long else "damaged", text) from None
-    np.save(target, sound)
-    return sound.shape
 
 
 def decode_video(name: str, upload: Path, target: Path, settings: Settings) -> tuple[int, ...]:
@@ -121,9 +127,9 @@ def decode_video(name: str, upload: Path, target: Path, settings: Settings) -> t
             if stream.width * stream.height > settings.max_pixels:
                 raise Refusal(413, "too_large", f"the {name} has {stream.width} x {stream.height} pixels; expected at most "
                                                 f"{settings.max_pixels}")
-    sound = read_sound(upload, kind=kind, max_seconds=settings.max_seconds + 1) if sounding else None
+    sound = _heard(name, upload, kind, settings.max_seconds + 1) if sounding else None
     writer, count, size = None, 0, (0, 0)
-    for frame in read_frames(upload):
+    for frame in read_frames(upload, kind=kind):
         small = np.asarray(_shrunk(frame))
         writer = writer or VideoWriter(target, small.shape[1], small.shape[0], sound=sound)
         count, size = count + 1, small.shape[:2]

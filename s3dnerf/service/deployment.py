@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from s3dnerf.errors import DependencyError
+from s3dnerf.errors import DependencyError, InputError
 from s3dnerf.service.crew import Crew
 from s3dnerf.service.messages import Finished
 from s3dnerf.service.settings import Settings
@@ -55,11 +55,16 @@ def own_folder(root: Path) -> Path:
     """A new folder of this process in `root`, from which what processes that are gone have left is deleted: an actor is killed
     and cannot do it itself."""
     root.mkdir(mode=0o700, exist_ok=True)
+    if root.is_symlink() or root.stat().st_uid != os.getuid():
+        raise InputError(f"{root} belongs to somebody else; delete it")
+    root.chmod(0o700)
     for left in root.iterdir():
         try:
             os.kill(int(left.name), 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # gone, or its number is another user's now
             shutil.rmtree(left, ignore_errors=True)
+        except ValueError:  # none of ours
+            continue
     folder = root / str(os.getpid())
     folder.mkdir(exist_ok=True)
     return folder

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
+from typing import Iterator
 
 from fastapi import APIRouter, Request, Response
 
@@ -19,16 +21,27 @@ WAITING = 32
 """looks and previews that may wait"""
 
 
-def _room(service) -> None:
-    if len(service.crew.answers) >= WAITING:
+@contextmanager
+def _room(service) -> Iterator[None]:
+    """Holds one of the places of requests that are read, decoded and looked at."""
+    if service.looking >= WAITING:
         raise Refusal(429, "busy", f"{WAITING} requests wait already; try again in 2 s", 2)
+    service.looking += 1
+    try:
+        yield
+    finally:
+        service.looking -= 1
 
 
 @router.post("/faces", response_model=FaceSeen, openapi_extra=FACE_FORM)
 async def look(request: Request):
     """What is seen in a photo: the face, the square that the model sees, and warnings."""
     service = service_of(request)
-    _room(service)
+    with _room(service):
+        return await _look(service, request)
+
+
+async def _look(service, request: Request) -> dict:
     form = await service.read(request, ("photo",), service.faces.folder)
     photo = None
     try:
@@ -60,7 +73,11 @@ async def forget(request: Request, id: str):
 async def preview(request: Request):
     """One frame, as JPEG. Where a newer request of the same `X-Gallery` has come in meanwhile, 409."""
     service, owner = service_of(request), gallery(request)
-    _room(service)
+    with _room(service):
+        return await _preview(service, request, owner)
+
+
+async def _preview(service, request: Request, owner) -> Response:
     number = service.newest[owner] = service.newest.get(owner, 0) + 1
     form = await service.read(request, ("photo", "background_file"), service.root / "scratch")
     inputs, backdrop = None, None

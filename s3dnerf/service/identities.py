@@ -1,6 +1,7 @@
 """Encoded photos, kept for as long as there is room, and on disk where that is asked for."""
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections import OrderedDict
@@ -34,6 +35,7 @@ class Identities:
         self.folder = None if folder is None else Path(folder)
         self.kept: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
         self.encoded = 0
+        self.weights = "" if folder is None else _digest(head.model)
 
     def of(self, speaker: Speaker) -> Identity:
         """The photo, encoded. InputError for one that cannot be used."""
@@ -54,7 +56,7 @@ class Identities:
             del self.kept[key]
 
     def _file(self, key: str) -> Path:
-        return self.folder / f"{key}-{Path(self.head.name).name or 'weights'}.pt"
+        return self.folder / f"{key}-{self.weights}.pt"
 
     def _store(self, key: str, identity: Identity) -> None:
         if self.folder is None:
@@ -83,3 +85,11 @@ class Identities:
                             content["remarks"], key)
         except Exception:  # a damaged file is encoded anew
             return None
+
+
+def _digest(model: torch.nn.Module) -> str:
+    """16 hexadecimal digits of the SHA-256 of a model's weights: encodings of one are of no use to another."""
+    found = hashlib.sha256()
+    for value in model.state_dict().values():
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()[:16]

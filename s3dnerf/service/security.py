@@ -67,12 +67,15 @@ class Gate:
 
     def _check_origin(self, scope, headers: dict[bytes, bytes]) -> None:
         """Pages of other sites, and other names that point here, are kept out unless they are listed."""
-        host = headers.get(b"host", b"").decode("latin-1")
-        if self.settings.hosts and urlsplit("//" + host).hostname not in self.settings.hosts:
+        host, origin = (headers.get(name, b"").decode("latin-1") for name in (b"host", b"origin"))
+        try:
+            named, place = urlsplit("//" + host).hostname, urlsplit(origin).netloc
+        except ValueError:
+            raise Refusal(400, "bad_request", "found a Host or an Origin that is no address") from None
+        if self.settings.hosts and named not in self.settings.hosts:
             raise Refusal(400, "bad_request", f"found the host {host[:80]!r}; expected one of {', '.join(self.settings.hosts)}")
-        origin = headers.get(b"origin", b"").decode("latin-1")
         changes = scope["type"] == "websocket" or scope.get("method") not in ("GET", "HEAD", "OPTIONS")
-        if origin and changes and urlsplit(origin).netloc != host and origin not in self.settings.origins:
+        if origin and changes and place != host and origin not in self.settings.origins:
             raise Refusal(403, "forbidden_origin", f"pages of {origin[:80]} may not use this service; it was started without "
                                                    "--origin for them")
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from s3dnerf.service.jobs import Inputs, JobBook, new_id
 from s3dnerf.service.metrics import Metrics
 from s3dnerf.service.people import Faces, People
 from s3dnerf.service.settings import Refusal, Settings
-from s3dnerf.service.uploads import Decoded, Sandbox
+from s3dnerf.service.uploads import AT_ONCE, Decoded, Sandbox
 
 ROUND = 1.0
 """seconds"""
@@ -57,6 +58,10 @@ class Service:
         self.faces = Faces(self.root / "faces", settings.face_seconds)
         self.people = People(settings.people, self.sandbox, self.root / "scratch")
         self.crew = crew(settings, self.book, self.root / "workers", self.metrics)
+        self.decoders = ThreadPoolExecutor(AT_ONCE)
+        """threads that wait for decoders, apart from those that everything else needs"""
+        self.looking = 0
+        """looks and previews that are being answered"""
         self.newest: dict[str, int] = {}
         """of each gallery, its newest request for a preview"""
         self.turns: dict[str, asyncio.Lock] = {}
@@ -74,6 +79,7 @@ class Service:
         with suppress(asyncio.CancelledError):
             await self.rounds
         await self.crew.stop()
+        self.decoders.shutdown(wait=False, cancel_futures=True)
         for part in ("faces", "scratch", "videos", "workers"):
             shutil.rmtree(self.root / part, ignore_errors=True)
         if self.temporary:
@@ -130,8 +136,8 @@ class Service:
         upload = form.files.pop(name, None)
         if upload is None:
             return None
-        return await asyncio.to_thread(self.sandbox.decode, kind, name.removesuffix("_file"), upload,
-                                       folder / f"{new_id()}{ending}")
+        return await asyncio.get_running_loop().run_in_executor(self.decoders, self.sandbox.decode, kind,
+                                                                name.removesuffix("_file"), upload, folder / f"{new_id()}{ending}")
 
     async def speaker(self, form: Form, folder: Path) -> Inputs:
         """Who speaks: a photo that is sent, one that was left, or somebody stored. Refusal unless exactly one is named."""

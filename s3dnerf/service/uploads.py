@@ -10,7 +10,7 @@ import hashlib
 import multiprocessing
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
@@ -22,8 +22,11 @@ IMAGES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 SOUNDS = {"wav": "WAV", "mp3": "MP3", "ogg": "Ogg", "flac": "FLAC", "mov": "MP4/M4A", "matroska": "WebM/Matroska", "aac": "AAC"}
 """demuxers of libav by name; nothing is left to its guess, which also knows play lists"""
 VIDEOS = ("mov", "matroska")
-FOREIGN = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"<script", b"<html", b"<!DOCTYPE", b"<?php", b"\x7fELF", b"#!/", b"Rar!\x1a")
+FOREIGN = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"<script", b"<html", b"<!DOCTYPE", b"<?php", b"\x7fELF", b"#!/bin/", b"#!/usr/",
+           b"Rar!\x1a")
 """beginnings of what has no business behind the end of a picture"""
+VIDEO_TIMES = 4
+"""how much longer a recording with a picture may take, which is encoded again, too"""
 AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))
 """uploads that are decoded at the same time"""
 
@@ -105,9 +108,10 @@ class Sandbox:
     def _run(self, kind: str, name: str, upload: Path, target: Path) -> tuple[int, ...]:
         from s3dnerf.service.decoding import child
 
-        seconds = self.settings.decode_seconds
+        seconds = self.settings.decode_seconds * (VIDEO_TIMES if kind == "video" else 1)
+        told = replace(self.settings, decode_seconds=seconds, api_key=None)
         ours, theirs = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=child, args=(theirs, kind, name, str(upload), str(target), self.settings),
+        process = self.context.Process(target=child, args=(theirs, kind, name, str(upload), str(target), told),
                                        daemon=True)
         process.start()
         theirs.close()

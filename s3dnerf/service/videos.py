@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+from dataclasses import replace
 from typing import AsyncIterator, Optional
 
 from fastapi import APIRouter, Request, Response
@@ -63,6 +65,10 @@ async def _job(service: Service, form: Form, kind, id: str, folder, owner) -> Jo
     if "speech" not in form.files and "drive_file" not in form.files:
         raise Refusal(422, "missing", "found neither speech nor drive_file; send a recording")
     inputs: Inputs = await service.speaker(form, folder)
+    if inputs.photo is not None and inputs.photo.path.parent != folder:  # one that was left, and may go before its turn
+        own = folder / f"{new_id()}.npy"
+        os.link(inputs.photo.path, own)
+        inputs.photo = replace(inputs.photo, path=own)
     if inputs.person is not None and chosen.frame == "full":
         raise Refusal(422, "invalid_option", "found frame full; a learned person has the square around the head alone")
     inputs.speech = await service.decoded(form, "sound", "speech", folder)
