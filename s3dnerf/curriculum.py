@@ -217,6 +217,10 @@ class Curriculum:
                                          "init_args": {"save_dir": str(self.output), "name": stage.name}}],
                              "enable_progress_bar": sys.stdout.isatty(), "enable_model_summary": False}}
         layers = [place] + [fitting(yaml.safe_load(path.read_text()), stage) for path in self.overlays]
+        own = place["trainer"]["logger"][0]
+        for logger in (one for layer in layers[1:] for one in (layer.get("trainer") or {}).get("logger") or []):
+            if isinstance(logger, dict) and logger.get("class_path") == own["class_path"]:  # beside others, it stays in its place
+                logger["init_args"] = own["init_args"]
         paths = [self.plan.parent / name for name in stage.configs]
         for number, layer in enumerate(layers):
             paths.append(folder / f"overlay{number}.yaml")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Optional, Sequence
 
-from s3dnerf.comparison.folder import read_evaluation, read_run_folder
+from s3dnerf.comparison.folder import is_log, read_evaluation, read_run_folder
 from s3dnerf.comparison.run import Run, distinct
 from s3dnerf.comparison.wandb_run import offline_file, read_offline, read_online
 from s3dnerf.errors import InputError
@@ -83,7 +83,7 @@ def read_one(path: str, cache: Path) -> Run:
         return read_offline(place)
     if place.suffix == ".json" and place.is_file():
         return read_evaluation(place)
-    if place.is_dir() and not any(place.rglob("metrics.csv")) and not (place / "figures.json").is_file():
+    if place.is_dir() and not any(map(is_log, place.rglob("metrics.csv"))) and not (place / "figures.json").is_file():
         if (place / "report.json").is_file():
             return read_evaluation(place / "report.json")
         if log := offline_file(place):
@@ -124,7 +124,7 @@ def verdict(figure: str, change: Optional[Difference], p: Optional[float]) -> Ve
 
 def better(figure: str) -> int:
     """1 where more of a figure is better, -1 where less is, 0 where neither is known."""
-    words = set(re.split(r"[^a-z]+", figure.lower()))
+    words = set(re.split(r"[^a-z]+", figure.rsplit(": ", 1)[-1].lower()))
     judged = bool(words & {"sync", "judge"})
     if words & NEITHER or (judged and "offset" in words):  # that offset has a sign
         return 0

@@ -35,7 +35,7 @@ def read_run_folder(path: Path) -> Run:
         prefix = f"{stage}: " if several else ""
         curves |= curves_of(continued([read_csv(version / "metrics.csv") for version in versions]), prefix)
         config |= flattened({stage: settings(versions[-1])} if several else settings(versions[-1]))
-        clips = merged(clips, newest_clips(versions[-1], prefix))
+        clips = merged(clips, newest_clips(versions, prefix))
     newest = [version for versions in stages.values() for version in versions]
     renderings = files_of([folder.parent / "recording", folder, *newest])
     return Run(str(path), "ablation" if ablation else "training", config=without_place(config, folder),
@@ -63,12 +63,34 @@ def log_folders(folder: Path) -> dict[str, list[Path]]:
     """The folders with a log, by stage ("" for a run without), versions in order. A run that ended before its first line of figures
     has a run.json alone."""
     found: dict[str, list[Path]] = {}
-    logs = {path.parent for name in ("metrics.csv", "run.json") for path in folder.rglob(name)}
+    logs = {path.parent for name in ("metrics.csv", "run.json") for path in folder.rglob(name) if is_log(path)}
     for log in sorted(logs, key=lambda log: (log.stat().st_mtime, str(log))):
         parts = [part for part in log.relative_to(folder).parts if not VERSION.match(part) and part != "log"]
         found.setdefault("/".join(parts), []).append(log)
     number_of = lambda path: int(match[1]) if (match := VERSION.search(path.name)) else 0
-    return {stage: sorted(versions, key=number_of) for stage, versions in found.items()}
+    return {stage: lasting(sorted(versions, key=number_of)) for stage, versions in found.items()}
+
+
+def is_log(path: Path) -> bool:
+    """Whether a metrics.csv or run.json is of a training: neither of a test, nor what `s3dnerf personalize` keeps of its command."""
+    if path.name == "run.json":
+        return "git" in read_json(path)
+    with path.open(newline="") as file:
+        names = set(next(csv.reader(file), ())) - {"step", "epoch"}
+    return not names or not all(name.startswith("test/") for name in names)
+
+
+def lasting(versions: list[Path]) -> list[Path]:
+    """The versions of a run without those that a later one, which began anew, has replaced."""
+    kept, begun = [], 0.0
+    for version in versions:
+        steps = [step for row in read_csv(version / "metrics.csv") if (step := number(row.get("step"))) is not None]
+        if kept and steps and min(steps) <= begun:
+            kept = []
+        if steps and (not kept or not begun):
+            begun = min(steps)
+        kept.append(version)
+    return kept
 
 
 def continued(logs: list[list[dict[str, str]]]) -> list[dict[str, str]]:
@@ -111,9 +133,9 @@ def settings(version: Path) -> dict:
     return {}
 
 
-def newest_clips(version: Path, prefix: str) -> dict[str, dict[str, Optional[float]]]:
-    """The figures of every clip in the newest validation of a log."""
-    rows = read_csv(version / "clips.csv")
+def newest_clips(versions: list[Path], prefix: str) -> dict[str, dict[str, Optional[float]]]:
+    """The figures of every clip in the newest validation of a run's logs."""
+    rows = next(filter(None, (read_csv(version / "clips.csv") for version in reversed(versions))), [])
     last = max((int(row["step"]) for row in rows), default=0)
     return {row["clip"]: {prefix + name: number(cell) for name, cell in row.items() if name not in ("step", "clip")}
             for row in rows if int(row["step"]) == last}

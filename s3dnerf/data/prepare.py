@@ -98,11 +98,21 @@ def make_jobs(rows: list[dict], videos: Path, work: Path, size: int, max_seconds
     """The jobs of a manifest's rows. Results are called after all that they depend on."""
     names = {}
     for row in rows:
-        how = sha256(pickle.dumps((VERSION, size, float(max_seconds), sorted(row.items()), expert))).hexdigest()[:12]
-        names[row["file"]] = work / f"{row['split']}-{clip_name(row['file'])}-{how}.pkl"
-    return [Job(videos / row["file"], row, size, max_seconds, names[row["file"]], expert,
-                videos / row["sound"] if row.get("sound") else None,
-                names.get(row.get("in_step_with")) if row.get("in_step_with") != row["file"] else None) for row in rows]
+        files = [_stamp(videos / row[name]) for name in ("file", "sound", "in_step_with") if row.get(name)]
+        how = sha256(pickle.dumps((VERSION, size, float(max_seconds), sorted(row.items()), expert, files))).hexdigest()[:12]
+        names[row["split"], row["file"]] = work / f"{row['split']}-{clip_name(row['file'])}-{how}.pkl"
+    front = lambda row: names.get((row["split"], row.get("in_step_with"))) if row.get("in_step_with") != row["file"] else None
+    return [Job(videos / row["file"], row, size, max_seconds, names[row["split"], row["file"]], expert,
+                videos / row["sound"] if row.get("sound") else None, front(row)) for row in rows]
+
+
+def _stamp(path: Path) -> Optional[tuple[int, int]]:
+    """What tells that a file is another one than before; None where it is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def run(job: Job) -> None:

@@ -211,6 +211,8 @@ def write_shards(samples: Iterable[tuple[str, dict[str, bytes]]], folder: Path, 
             tar.addfile(member, io.BytesIO(content))
         count += 1
     _close(tar, paths)
+    for path in set(folder.glob(f"{prefix}-{'[0-9]' * 6}.tar")) - set(paths):  # of an earlier, longer set
+        path.unlink()
     return paths
 
 

@@ -140,7 +140,7 @@ def augment_sound(mel: Tensor) -> Tensor:
     """Mel windows [B, T, 80, 40] with noise, another level and tilt of the spectrum, and up to 11 neighbouring bands blanked
     per clip."""
     batch, _, bands, _ = mel.shape
-    level, tilt = 0.4 * torch.randn(2, batch, 1, 1, 1, device=mel.device)
+    level, tilt = (0.4 * torch.randn(batch, 1, 1, 1, device=mel.device) for _ in range(2))
     slope = torch.linspace(-1, 1, bands, device=mel.device)[:, None]
     noise = 0.2 * (1 + uniform(mel, batch, 1, 1, 1))
     noisy = mel + noise * torch.randn_like(mel) + level + tilt * slope

@@ -79,7 +79,8 @@ class PersonSystem(ModelSystem):
             by them.
         code_frames: frames per step from which speech is taught the lip code.
         listener: weights whose speech encoder the model hears with.
-        update_every: steps between two looks at the occupancy grid.
+        update_every: steps between two looks at the occupancy grid; none where a patch is looked at, so that a stage on patches, which
+            moves little, keeps the cells of the one before.
         update_share: share of its cells that are looked at.
     """
 

@@ -101,3 +101,22 @@ def test_a_run_without_figures_yet_has_its_settings(tmp_path, write_run):
 def test_a_folder_without_a_run_is_told(tmp_path):
     with pytest.raises(InputError, match="metrics.csv"):
         read_run_folder(tmp_path)
+
+
+def test_neither_the_log_of_a_test_nor_the_record_of_personalize_is_a_training(tmp_path, write_run):
+    write_run(tmp_path / "head" / "version_0")
+    alone = read_run_folder(tmp_path)
+    later = tmp_path / "head" / "version_1"
+    later.mkdir()
+    (later / "metrics.csv").write_text("epoch,step,test/psnr\n0,0,30.0\n")
+    (tmp_path / "run.json").write_text(json.dumps({"video": "me.mp4", "method": "adapt"}))
+    both = read_run_folder(tmp_path)
+    assert (both.curves, both.clips, both.commit) == (alone.curves, alone.clips, alone.commit) and alone.clips
+
+
+def test_clips_of_a_run_that_was_taken_up_without_a_validation_yet_stay(tmp_path, write_run):
+    write_run(tmp_path / "version_0")
+    clips = read_run_folder(tmp_path).clips
+    (tmp_path / "version_1").mkdir()
+    (tmp_path / "version_1" / "metrics.csv").write_text("epoch,step,train/total\n9,9000,1.0\n")
+    assert read_run_folder(tmp_path).clips == clips and clips

@@ -388,3 +388,15 @@ def test_manifests_that_cannot_be_used_say_why(tmp_path, text, split, words):
     with pytest.raises(DatasetError, match=words):
         prepare(path, Path("."), tmp_path / "out", split=split)
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_came_later_or_changed_are_looked_at_again(tmp_path):
+    from s3dnerf.data.prepare import make_jobs
+
+    rows = [{"file": "a.mp4", "person": name, "split": name, "source": "x"} for name in ("train", "val")]
+    jobs = lambda: [job.done for job in make_jobs(rows, tmp_path, tmp_path, 64, 5.0, None)]
+    missing = jobs()
+    (tmp_path / "a.mp4").write_bytes(b"one")
+    there = jobs()
+    (tmp_path / "a.mp4").write_bytes(b"another")
+    assert len({*missing, *there, *jobs()}) == 6 and jobs() == jobs()

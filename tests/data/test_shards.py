@@ -220,3 +220,12 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         write_whole(path, b"[2")
     assert json.loads(path.read_text()) == [1]
+
+
+def test_shards_of_an_earlier_longer_set_do_not_stay(tmp_path):
+    samples = [(f"k{index}", {"json": b"{}"}) for index in range(5)]
+    assert len(write_shards(samples, tmp_path, "x", 2)) == 3
+    other = tmp_path / "x-y.tar"
+    other.write_bytes(b"")
+    paths = write_shards(samples, tmp_path, "x", 4)
+    assert sorted(tmp_path.glob("*.tar")) == sorted([*paths, other]) and len(paths) == 2

@@ -298,3 +298,23 @@ def test_a_camera_path_is_numbers_alone(tmp_path):
     decoded.path.unlink()
     for content in (b"[" * 100_000, b'{"keys": 1}', b'{"keys": [{"time": 1e999}]}', b'{"frames": ["x"]}', b"\xff\xfe", b"{"):
         assert refused(decoder(), tmp_path, content, "path").code == "damaged"
+
+
+def test_a_photo_s_thumbnail_is_no_end_of_it():
+    """What the picture itself holds by chance is no other file behind it; what is appended is."""
+    import io
+
+    from PIL import Image
+
+    from s3dnerf.service.decoding import behind
+
+    def jpeg(side, **options):
+        with io.BytesIO() as file:
+            Image.effect_noise((side, side), 90).convert("RGB").save(file, "JPEG", **options)
+            return file.getvalue()
+
+    photo = jpeg(200)
+    segment = b"Exif\x00\x00" + jpeg(16)
+    photo = photo[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + photo[2:]
+    Image.open(io.BytesIO(photo)).load()
+    assert behind("JPEG", photo) == b"" and behind("JPEG", photo + b"<html>") == b"<html>"
