@@ -52,7 +52,7 @@ def torch_and_device() -> Finding:
     if torch.cuda.is_available():
         device = f"CUDA device {torch.cuda.get_device_name()}"
     else:
-        device = f"no CUDA device, {torch.get_num_threads()} CPU threads: a few frames per second"
+        device = f"no CUDA device, {torch.get_num_threads()} CPU threads: see `s3dnerf benchmark`"
     return graded("torch", f"{torch.__version__}, {device}", wrong)
 
 
