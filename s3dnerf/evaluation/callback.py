@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Optional
 
@@ -11,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from s3dnerf.data.shards import write_whole
 from s3dnerf.evaluation.footage import look
 from s3dnerf.evaluation.networks import Networks
 from s3dnerf.evaluation.protocol import Protocol
@@ -67,9 +67,7 @@ class ReportFigures(pl.Callback):
     def write(report: Report, path: Path) -> None:
         """The file, whole, and the table."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(report.as_dict(), indent=1) + "\n")
-        os.replace(part, path)
+        write_whole(path, (json.dumps(report.as_dict(), indent=1) + "\n").encode())
         print(report.table(), f"wrote {path}", sep="\n")
 
 

@@ -7,6 +7,7 @@ of a bundle.
 """
 from __future__ import annotations
 
+import hashlib
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -144,3 +145,11 @@ def _load_state(model: nn.Module, state: dict, origin: Path) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{origin} does not fit its own configuration: {str(error).splitlines()[-1].strip()}") from None
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of all weights."""
+    total = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        total.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()

@@ -1,7 +1,6 @@
 """Encoded photos, kept for as long as there is room, and on disk where that is asked for."""
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections import OrderedDict
@@ -14,6 +13,7 @@ import torch
 
 from s3dnerf.data.cropping import CropBox
 from s3dnerf.inference import Identity, TalkingHead
+from s3dnerf.models.hub import digest
 from s3dnerf.service.messages import Speaker
 from s3dnerf.types import Appearance, Cameras, Portrait
 
@@ -35,7 +35,7 @@ class Identities:
         self.folder = None if folder is None else Path(folder)
         self.kept: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
         self.encoded = 0
-        self.weights = "" if folder is None else _digest(head.model)
+        self.weights = "" if folder is None else digest(head.model)[:16]  # encodings of one model are of no use to another
 
     def of(self, speaker: Speaker) -> Identity:
         """The photo, encoded. InputError for one that cannot be used."""
@@ -85,11 +85,3 @@ class Identities:
                             content["remarks"], key)
         except Exception:  # a damaged file is encoded anew
             return None
-
-
-def _digest(model: torch.nn.Module) -> str:
-    """16 hexadecimal digits of the SHA-256 of a model's weights: encodings of one are of no use to another."""
-    found = hashlib.sha256()
-    for value in model.state_dict().values():
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()[:16]

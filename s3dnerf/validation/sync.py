@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from typing import Optional
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from s3dnerf.losses import landmark_pixels
 from s3dnerf.metrics import auc
+from s3dnerf.models.hub import digest
 from s3dnerf.networks.lip_sync import HARD_SHIFT, LipSyncDiscriminator, crop_lips
 from s3dnerf.validation.report import Line, missing
 from s3dnerf.validation.scenes import Scene, Subject, around_lips, frames_of, whole
@@ -152,14 +152,6 @@ def right_and_wrong(tables: list[Tensor]) -> tuple[Tensor, Tensor]:
     apart = [(torch.arange(len(table))[:, None] - torch.arange(len(table))).abs() for table in tables]
     return (torch.cat([table.diagonal() for table in tables]),
             torch.cat([table[far >= HARD_SHIFT] for table, far in zip(tables, apart)]))
-
-
-def digest(module: nn.Module) -> str:
-    """SHA-256 of all weights."""
-    total = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        total.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()
 
 
 def likeness(one: nn.Module, other: nn.Module) -> float:
