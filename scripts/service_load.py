@@ -1,17 +1,20 @@
 """Fifty clients at once against a service of this machine: what they were answered, how long it took, how much memory it took.
 
     python scripts/service_load.py --clients 50 --seconds 120
+    python scripts/service_load.py --clients 8 --seconds 700 --photos DIR --worker-memory 1200
 
 The service is started by the script, with a small model of random weights where none is named, so that what is loaded is the
-service and not the model. Each client makes videos one after another, follows them by events or by asking, fetches some of them,
-cancels some and deletes some, looks at faces and previews; told that the service is busy, it comes back when it was told to. The
-exit status is 1 where anything but a refusal for want of room went wrong, or a video that was accepted did not end.
+service and not the model. Each client makes videos one after another, of photos of other sizes each time (the demo's, or those of
+a folder) and with other options, follows them by events or by asking, fetches some of them, cancels some and deletes some, looks at
+previews; told that the service is busy, it comes back when it was told to. The exit status is 1 where anything but a refusal for
+want of room went wrong, or a video that was accepted did not end. What server and workers take is printed over the videos made.
 """
 from __future__ import annotations
 
 import argparse
 import asyncio
 import collections
+import contextlib
 import io
 import os
 import random
@@ -27,6 +30,8 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
+from PIL import Image
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -56,13 +61,40 @@ def babble(seconds: float, seed: int) -> bytes:
     return file.getvalue()
 
 
+def portraits(folder: Path | None) -> list[bytes]:
+    """JPEGs of 0.8 to 2.5 times the size of the demo's photo, or of those of a folder, no two alike."""
+    paths = sorted(folder.iterdir()) if folder else [Path(str(files("s3dnerf") / "assets" / "demo_photo.jpg"))]
+    draw, found = random.Random(0), []
+    for number in range(max(24, len(paths))):
+        with Image.open(paths[number % len(paths)]) as photo:
+            factor = draw.uniform(0.8, 2.5)
+            photo = photo.convert("RGB").resize([round(side * factor) for side in photo.size])
+        file = io.BytesIO()
+        photo.save(file, "JPEG", quality=90)
+        found.append(file.getvalue())
+    return found
+
+
+def usable(url: str, photos: list[bytes]) -> list[bytes]:
+    """Those in which the service finds a face."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        return [photo for photo in photos if client.post("/v1/faces", files={"photo": ("x", photo)}).status_code == 200]
+
+
+def wishes(draw: random.Random) -> dict[str, str]:
+    """Options of a video."""
+    return {"frame": draw.choice(("face", "face", "full")), "camera": draw.choice(("0,0", "9,3", "-12,0,1.4")),
+            "background": draw.choice(("keep", "keep", "#206040")), "eyes": draw.choice(("keep", "15/min", "0.6")),
+            "pose": draw.choice(("natural", "still")), "seed": str(draw.randrange(1000)), "label": draw.choice(("true", "false"))}
+
+
 class Load:
     """Clients, and what became of their requests."""
 
-    def __init__(self, url: str, until: float):
-        self.url, self.until = url, until
+    def __init__(self, url: str, until: float, photos: list[bytes], server: int):
+        self.url, self.until, self.photos, self.server = url, until, photos, psutil.Process(server)
         self.answers, self.ends, self.wrong, self.waits, self.memory = collections.Counter(), collections.Counter(), [], [], []
-        self.photo = (files("s3dnerf") / "assets" / "demo_photo.jpg").read_bytes()
+        self.replaced = 0
         self.accepted: dict[str, str] = {}
 
     async def ask(self, client, method, path, **request):
@@ -83,8 +115,8 @@ class Load:
         async with httpx.AsyncClient(base_url=self.url, timeout=120) as client:
             while time.monotonic() < self.until:
                 speech = babble(draw.choice((0.4, 0.6, 1.0)), number)
-                answer = await self.ask(client, "POST", "/v1/videos", files={"photo": ("x", self.photo), "speech": ("x", speech)},
-                                        data={"consent": "I am the person shown.", "frame": draw.choice(("face", "face", "full"))})
+                answer = await self.ask(client, "POST", "/v1/videos", data={"consent": "I am the person shown."} | wishes(draw),
+                                        files={"photo": ("x", draw.choice(self.photos)), "speech": ("x", speech)})
                 if answer is None or answer.status_code == 429:
                     await asyncio.sleep(min(20, int(answer.headers["retry-after"]) if answer else 1) * draw.uniform(1, 2))
                     continue
@@ -99,7 +131,8 @@ class Load:
             await asyncio.sleep(draw.uniform(0, 3))
             await self.ask(client, "POST", job["url"] + "/cancel")
         elif what < 0.25:
-            await self.ask(client, "POST", "/v1/preview", files={"photo": ("x", self.photo)}, data={"camera": "10,0"})
+            await self.ask(client, "POST", "/v1/preview", files={"photo": ("x", draw.choice(self.photos))},
+                           data={"camera": "10,0"})
         elif what < 0.4:
             await self.ask(client, "GET", job["video_url"], params={"stream": "1"})
         elif what < 0.6:
@@ -122,26 +155,31 @@ class Load:
             await self.ask(client, "DELETE", job["url"])
 
     async def watch(self) -> None:
-        """Looks at the service's memory."""
+        """Notes, every two seconds, how many videos have ended and what server, largest worker and all together take, MB."""
         async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
             while time.monotonic() < self.until:
-                text = (await client.get("/metrics")).text
-                told = [float(line.split()[1]) / 1e6 for line in text.splitlines() if line.startswith("s3dnerf_memory_bytes{")]
-                self.memory.append(told)
+                sizes = [0.0]
+                for process in self.server.children(recursive=True):
+                    with contextlib.suppress(psutil.Error):  # it has just ended
+                        sizes.append(process.memory_info().rss / 1e6)
+                server = self.server.memory_info().rss / 1e6
+                self.memory.append((sum(self.ends.values()), server, max(sizes), server + sum(sizes)))
                 await asyncio.sleep(2)
+            text = (await client.get("/metrics")).text
+            self.replaced = int(float(text.split("\ns3dnerf_worker_replacements_total ")[1].split("\n")[0]))
 
     async def run(self, clients: int) -> None:
         """All clients, and then until their last video has ended."""
         await asyncio.gather(self.watch(), *(self.client(number) for number in range(clients)))
 
 
-def started(weights: str, folder: Path) -> tuple[subprocess.Popen, str]:
+def started(weights: str, folder: Path, room: int = 4096) -> tuple[subprocess.Popen, str]:
     """A service that is ready, and its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen([sys.executable, "-m", "s3dnerf", "serve", "--port", str(port), "--weights", weights, "--folder",
-                                str(folder), "--spare", "false"])
+                                str(folder), "--spare", "false", "--worker-memory", str(room)])
     url = f"http://127.0.0.1:{port}"
     for _ in range(600):
         try:
@@ -161,9 +199,11 @@ def report(load: Load, left: list[Path]) -> int:
     print(f"videos: {len(load.accepted)} accepted, " + ", ".join(f"{count} {state}" for state, count in load.ends.items()))
     print(f"seconds from request to finished video: median {statistics.median(waits):.1f}, "
           f"95 % {waits[int(0.95 * (len(waits) - 1))]:.1f}, longest {waits[-1]:.1f}")
-    for part, series in zip(("server", "workers"), np.array(load.memory).T):
-        quarters = ", ".join(f"{quarter.mean():.0f}" for quarter in np.array_split(series, 4))
-        print(f"memory of {part}, MB: {series.max():.0f} at most; mean of each quarter of the time {quarters}")
+    print(f"workers replaced because of their memory: {load.replaced}")
+    print("memory, MB: after so many videos | server | largest worker | all processes")
+    series = np.array(load.memory)
+    for part in np.array_split(series, min(12, len(series))):
+        print(f"{part[-1, 0]:6.0f} | {part[:, 1].max():.0f} | {part[:, 2].max():.0f} | {part[:, 3].max():.0f}")
     print(f"files left after the end: {len(left)}")
     for line in load.wrong[:10]:
         print("wrong:", line)
@@ -177,12 +217,16 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--weights", help="by default a small model of random weights")
+    parser.add_argument("--photos", type=Path, help="folder of photos; by default the demo's alone")
+    parser.add_argument("--worker-memory", type=int, default=4096, help="of the service")
     options = parser.parse_args()
     os.environ.pop("S3DNERF_API_KEY", None)
     with tempfile.TemporaryDirectory() as folder:
-        process, url = started(options.weights or small_model(Path(folder) / "weights"), Path(folder) / "service")
+        weights = options.weights or small_model(Path(folder) / "weights")
+        process, url = started(weights, Path(folder) / "service", options.worker_memory)
         try:
-            load = Load(url, time.monotonic() + options.seconds)
+            photos = usable(url, portraits(options.photos))
+            load = Load(url, time.monotonic() + options.seconds, photos, process.pid)
             asyncio.run(load.run(options.clients))
         finally:
             process.terminate()

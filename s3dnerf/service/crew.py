@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Optional
 
 from s3dnerf.service.jobs import ATTEMPTS, Inputs, Job, JobBook, new_id
-from s3dnerf.service.messages import Advanced, Cancel, Failed, Finished, Heard, Render, Seen, Speaker, Staged
+from s3dnerf.service.messages import Advanced, Cancel, Failed, Finished, Full, Heard, Ready, Render, Seen, Speaker, Staged
 from s3dnerf.service.metrics import Metrics
 from s3dnerf.service.settings import Refusal, Settings
 from s3dnerf.service.uploads import load
@@ -36,6 +36,10 @@ class Crew:
         self.settings, self.book, self.folder, self.metrics = settings, book, folder, metrics
         self.workers: list[Worker] = []
         self.spare: Optional[Worker] = None
+        self.successors: dict[Worker, Worker] = {}
+        """workers that load, and whose place they take: of one that has grown too large"""
+        self.leaving: set[Worker] = set()
+        """those, until they have finished what they began"""
         self.numbers, self.failures, self.closing = itertools.count(), 0, False
         self.answers: dict[str, asyncio.Future] = {}
         self.sending: set[asyncio.Future] = set()
@@ -51,7 +55,7 @@ class Crew:
     async def stop(self) -> None:
         """Ends all of them."""
         self.closing = True
-        everyone = [*self.workers, *filter(None, [self.spare])]
+        everyone = [*self.workers, *self.successors, *self.leaving, *filter(None, [self.spare])]
         for worker in everyone:
             worker.end()
         await asyncio.to_thread(lambda: [worker.join() for worker in everyone])
@@ -116,6 +120,7 @@ class Crew:
         worker = self.places.pop(job.id, None)
         if worker is not None:
             worker.jobs.discard(job.id)
+            self._dismiss(worker)
         if not self.closing:
             asyncio.get_running_loop().call_soon(self.fill)
 
@@ -132,6 +137,7 @@ class Crew:
         finally:
             self.answers.pop(id, None)
             self.places.pop(id, None)
+            self._dismiss(worker)
 
     def listen(self, make) -> tuple[str, asyncio.Queue]:
         """Begins a session, which `make` makes of an id; what is said of it comes through the queue, None at the end."""
@@ -153,6 +159,7 @@ class Crew:
         self.sessions.pop(id, None)
         if worker is not None:
             worker.send(Cancel(id))
+            self._dismiss(worker)
 
     def _least(self) -> Worker:
         ready = [worker for worker in self.workers if worker.ready]
@@ -164,6 +171,8 @@ class Crew:
         """What a worker says; None when it has ended."""
         if message is None:
             return self._lost(worker)
+        if isinstance(message, Full):
+            return self._relieve(worker)
         id = getattr(message, "id", "")
         if id in self.answers and not self.answers[id].done():
             if isinstance(message, Seen):
@@ -177,8 +186,9 @@ class Crew:
             self._keep(worker, self.book.jobs[id], message)
         elif isinstance(message, Finished) and message.path:  # of a video that was cancelled meanwhile
             Path(message.path).unlink(missing_ok=True)
-        if not id and worker.ready:
+        if isinstance(message, Ready):
             self.failures = 0
+            self._succeed(worker)
             if self.settings.spare and self.spare is None and not self.closing:
                 self.spare = self._worker(self.settings.devices[0])
             self.fill()
@@ -218,6 +228,29 @@ class Crew:
             self.metrics.videos.labels("failed").inc()
             self._leave(job)
 
+    def _relieve(self, worker: Worker) -> None:
+        """Loads a worker in place of one that takes too much memory, which goes on until then."""
+        if worker in self.workers and worker not in self.successors.values() and not self.closing:
+            self.successors[self._worker(worker.device)] = worker
+
+    def _succeed(self, worker: Worker) -> None:
+        """A worker that has loaded takes its place; the one before it finishes what it began."""
+        before = self.successors.pop(worker, None)
+        if before is None:
+            return
+        if before in self.workers:
+            self.workers[self.workers.index(before)] = worker
+            self.metrics.replaced.inc()
+        else:  # it has died meanwhile, and another has taken over
+            before = worker
+        self.leaving.add(before)
+        self._dismiss(before)
+
+    def _dismiss(self, worker: Worker) -> None:
+        """Ends a worker that was replaced, once nothing is left of it to do."""
+        if worker in self.leaving and worker not in self.places.values() and not self.closing:
+            worker.end()
+
     def _lost(self, worker: Worker) -> None:
         """A worker has ended: what it was touching fails, the rest goes back to the queue, another worker takes over."""
         if self.closing:
@@ -234,6 +267,9 @@ class Crew:
         if worker is self.spare:
             self.spare = None
             return
+        if worker in self.leaving or self.successors.pop(worker, None):
+            self.leaving.discard(worker)
+            return self.fill()
         self.metrics.restarts.inc()
         self.failures += 0 if worker.jobs or self.spare else 1
         place = self.workers.index(worker)

@@ -7,7 +7,7 @@ from s3dnerf.doctor.finding import State
 from s3dnerf.doctor.photo import examine_face
 from s3dnerf.face import FACE_OVAL
 from s3dnerf.geometry import project
-from s3dnerf.inference import Identity
+from s3dnerf.identities import Identity
 
 CODES = {"face size": "small", "face turn": "turned", "sharpness": "blurred", "light": "light", "occlusion": "covered"}
 """of the doctor's findings"""

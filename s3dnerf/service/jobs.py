@@ -173,7 +173,9 @@ class JobBook:
         shutil.rmtree(job.folder, ignore_errors=True)
 
     def expire(self) -> None:
-        """Deletes what ended long enough ago."""
-        for job in self:
-            if job.over and time.time() - job.ended > self.settings.keep_seconds:
+        """Deletes what ended long enough ago, and the first of what is too many."""
+        ended = sorted((job for job in self if job.over), key=lambda job: job.ended)
+        many = len(ended) - self.settings.most_videos
+        for place, job in enumerate(ended):
+            if place < many or time.time() - job.ended > self.settings.keep_seconds:
                 self.delete(job)

@@ -116,6 +116,14 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Full:
+    """A worker takes more memory than it may, and should be replaced."""
+
+    size: int
+    """bytes"""
+
+
+@dataclass(frozen=True)
 class Touching:
     """What a worker turns to next, so that it is known whom a crash concerns."""
 

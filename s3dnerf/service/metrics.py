@@ -15,6 +15,7 @@ class Metrics:
         self.frames = Counter("s3dnerf_frames", "Frames that were rendered.", registry=registry)
         self.refused = Counter("s3dnerf_refused", "Requests that were refused, by code.", ["code"], registry=registry)
         self.restarts = Counter("s3dnerf_worker_restarts", "Workers that died.", registry=registry)
+        self.replaced = Counter("s3dnerf_worker_replacements", "Workers that took too much memory.", registry=registry)
         self.queued = Gauge("s3dnerf_queued", "Videos that wait.", registry=registry)
         self.running = Gauge("s3dnerf_running", "Videos that are being made.", registry=registry)
         self.sessions = Gauge("s3dnerf_sessions", "Open sessions.", registry=registry)

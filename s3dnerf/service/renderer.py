@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from s3dnerf.errors import InputError, S3DNeRFError
+from s3dnerf.identities import Identities
 from s3dnerf.inference import BATCH, PhotoScene, TalkingHead, TalkingVideo
 from s3dnerf.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, is_silent, read_sound
 from s3dnerf.service.faces import seen
 from s3dnerf.service.finishing import Finishing, marking_of
 from s3dnerf.service.fragments import FragmentWriter
-from s3dnerf.service.identities import Identities
 from s3dnerf.service.live import Session
 from s3dnerf.service.messages import (Advanced, Cancel, Failed, Finished, Heard, Listen, Look, Options, Preview,
                                       Render, Seen, Speaker, Staged, Touching)
@@ -88,8 +88,8 @@ class Renderer:
 
     def __init__(self, settings: Settings, folder: Path, device: str = "auto"):
         self.settings, self.folder, self.device = settings, folder, device
-        self.head = TalkingHead.load(settings.weights, device)
-        self.identities = Identities(self.head, settings.identities, settings.face_seconds, settings.cache)
+        self.head = TalkingHead.load(settings.weights, device, settings.cache)
+        self.identities = Identities(self.head, settings.identities, settings.face_seconds, most=settings.identity_bytes)
         self.people: OrderedDict[str, TalkingHead] = OrderedDict()
         self.waiting: list[Render] = []
         self.running: OrderedDict[str, Running] = OrderedDict()
@@ -153,7 +153,7 @@ class Renderer:
         self.sessions.pop(id, None)
 
     def _look(self, command: Look) -> Iterator:
-        yield Seen(command.id, seen(self.identities.of(command.speaker)))
+        yield Seen(command.id, seen(self.identities.of(command.speaker.key, command.speaker.photo)))
 
     def _preview(self, command: Preview) -> Iterator:
         sound = np.zeros(SAMPLE_RATE // 2, np.float32)
@@ -183,7 +183,7 @@ class Renderer:
     def _video(self, speaker: Speaker, sound, options: Options, backdrop, files: dict[str, bytes], id: str) -> TalkingVideo:
         """As `TalkingHead.speak`; files of the task lie in a folder only as long as they are read."""
         head = self.head if speaker.photo is not None else self._person(speaker.key)
-        photo = self.identities.of(speaker) if speaker.photo is not None else None
+        photo = self.identities.of(speaker.key, speaker.photo) if speaker.photo is not None else None
         settings = dataclasses.asdict(options)
         paths = {name: self.folder / f"{id}.{name}" for name in files}
         picture = self.folder / f"{id}.background.png"

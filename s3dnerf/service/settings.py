@@ -20,7 +20,7 @@ class Settings:
     people: Optional[str] = None
     """folder of stored people"""
     cache: Optional[str] = None
-    """folder in which encoded photos are kept for good; None keeps them in memory alone"""
+    """folder in which encoded photos are kept, too; None keeps them in memory alone"""
     api_key: Optional[str] = None
     """wanted from every request; None wants none"""
     origins: tuple[str, ...] = ()
@@ -49,6 +49,12 @@ class Settings:
     """after whose last use a kept photo goes, and what a worker remembers of any"""
     identities: int = 16
     """encoded photos in a worker's memory"""
+    identity_bytes: int = 2 ** 28
+    """that they take together at most; the one used last may take more"""
+    worker_bytes: int = 2 ** 32
+    """resident memory beyond which a worker is replaced as soon as another has loaded; beyond twice as much it ends at once"""
+    most_videos: int = 1000
+    """ended videos that are kept; of more, the first that ended go before their time"""
     spare: bool = True
     """keeps one more worker loaded, which takes over at once where another dies"""
 

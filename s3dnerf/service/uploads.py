@@ -6,7 +6,6 @@ encoding, or numbers (.json).
 """
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import threading
@@ -16,6 +15,7 @@ from typing import Optional
 
 import numpy as np
 
+from s3dnerf.digest import file_digest
 from s3dnerf.service.settings import Refusal, Settings
 
 IMAGES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
@@ -98,7 +98,7 @@ class Sandbox:
         """
         try:
             with self.slots:
-                return Decoded(target, digest(upload), self._run(kind, name, upload, target))
+                return Decoded(target, file_digest(upload), self._run(kind, name, upload, target))
         except BaseException:
             target.unlink(missing_ok=True)
             raise
@@ -132,15 +132,6 @@ class Sandbox:
         if isinstance(answer, Refusal):
             raise answer
         return answer
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        state = hashlib.sha256()
-        while block := file.read(1 << 20):
-            state.update(block)
-    return state.hexdigest()
 
 
 def load(decoded: Decoded) -> np.ndarray:

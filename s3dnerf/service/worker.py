@@ -2,54 +2,101 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
-from s3dnerf.service.messages import Failed, Ready, Touching
+from s3dnerf.allocator import give_back_freed_memory, keep_freed_memory
+from s3dnerf.errors import InputError, S3DNeRFError
+from s3dnerf.service.messages import Failed, Finished, Full, Ready, Touching
 from s3dnerf.service.settings import Settings
 
 TIDY = 10.0
 """seconds after which a worker that has nothing to do looks what it may forget"""
+AGAIN = 60.0
+"""seconds after which a worker that takes too much memory says so again"""
 
 
 def main(pipe, settings: Settings, folder: str, device: str) -> None:
     """The process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to end
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    from s3dnerf.allocator import keep_freed_memory
-
     keep_freed_memory()
     work(pipe, settings, folder, device)
 
 
 def work(pipe, settings: Settings, folder: str, device: str) -> None:
-    """Renders until the pipe is closed at its other end."""
-    from s3dnerf.errors import S3DNeRFError
+    """Renders until the pipe is closed at its other end, or too much memory is taken."""
     from s3dnerf.service.renderer import Renderer
 
     try:
         renderer = Renderer(settings, Path(folder), device)
-    except S3DNeRFError as error:
-        pipe.send(Failed("", "weights", str(error)))
-        return
-    try:
+        room = Room(settings.worker_bytes)
         pipe.send(Ready(os.getpid()))
         while True:
             while pipe.poll(0 if renderer.busy else TIDY):
                 for message in renderer.take(pipe.recv()):
                     pipe.send(message)
+            ended = False
             for message in renderer.step():
                 pipe.send(message)
+                ended |= isinstance(message, (Finished, Failed))
             renderer.identities.forget()
+            if ended:  # what is kept has holes, in which the next video, of another size, finds no room
+                give_back_freed_memory()
+            taken = room.exceeded()
+            if taken > 2 * room.size:
+                print(f"s3dnerf: a worker took {taken >> 20} MB and has been ended", file=sys.stderr)
+                return
+            if taken:
+                pipe.send(Full(taken))
+    except S3DNeRFError as error:  # of loading; what goes wrong with a video is told of that video
+        pipe.send(Failed("", "weights", str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+    finally:
+        pipe.close()
+
+
+class Room:
+    """The memory that this process may take.
+
+    Args:
+        size: bytes; InputError where as much is taken already.
+    """
+
+    def __init__(self, size: int, now: Callable[[], float] = time.monotonic):
+        import psutil
+
+        self.size, self.now, self.told = size, now, -math.inf
+        self.process = psutil.Process()
+        if self.taken() > size:
+            raise InputError(f"a worker takes {self.taken() >> 20} MB with nothing to do; give --worker-memory more than "
+                             f"{size >> 20}, about twice that")
+
+    def taken(self) -> int:
+        """Bytes that are resident."""
+        return self.process.memory_info().rss
+
+    def exceeded(self) -> int:
+        """The bytes that are taken where they are too many, even after free ones were given back; else, and for a while after
+        that was told, 0."""
+        if self.taken() <= self.size:
+            return 0
+        give_back_freed_memory()
+        taken, now = self.taken(), self.now()
+        if taken <= self.size or now - self.told < AGAIN and taken <= 2 * self.size:
+            return 0
+        self.told = now
+        return taken
 
 
 class Worker:

@@ -9,7 +9,7 @@ import pytest
 
 from s3dnerf.service.crew import Crew
 from s3dnerf.service.jobs import Inputs, Job, JobBook, new_id
-from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Look, Options, Ready, Render, Seen, Speaker,
+from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Full, Look, Options, Ready, Render, Seen, Speaker,
                                       Touching)
 from s3dnerf.service.metrics import Metrics
 from s3dnerf.service.settings import Refusal, Settings
@@ -154,6 +154,102 @@ def test_a_question_to_a_worker_that_dies_is_refused(stage):
         await crew.workers[0].say(Seen(next(iter(crew.answers)), {"faces": 1}))
         assert await asking == {"faces": 1} and not crew.answers
     stage(play)
+
+
+def test_a_worker_that_takes_too_much_memory_is_replaced_without_a_pause(stage):
+    async def play(crew, job):
+        first, begun = crew.workers[0], job()
+        await first.say(Full(5 << 30), Full(5 << 30))
+        (second,) = crew.successors
+        later = job()
+        assert crew.workers == [first] and later.state == "running" and later.id in first.jobs  # until the other has loaded
+        await second.say(Ready(2))
+        assert crew.workers == [second] and crew.leaving == {first} and not first.ended
+        third = job()
+        assert third.id in second.jobs
+        await first.say(Finished(begun.id, None, b"film", b"", {"seconds": {}}))
+        assert begun.state == "done" and not first.ended
+        crew.cancel(later)
+        await asyncio.sleep(0.1)
+        assert first.ended and not crew.leaving and not crew.successors and third.state == "running"
+        assert "replacements_total 1.0" in crew.metrics.text(0, 0, 0).decode() and crew.metrics.restarts._value.get() == 0
+    stage(play)
+
+
+def test_one_that_was_to_be_replaced_and_dies_or_whose_successor_does(stage):
+    async def play(crew, job):
+        first, waiting = crew.workers[0], job()
+        await first.say(Full(5 << 30))
+        (second,) = crew.successors
+        await second.say(Failed("", "weights", "no room"), None)
+        assert crew.workers == [first] and not crew.successors and waiting.state == "running"
+        await first.say(Full(5 << 30))  # said again after a while
+        (third,) = crew.successors
+        await first.say(None)
+        fourth = crew.workers[0]
+        assert fourth not in (first, third) and waiting.state == "queued"
+        await third.say(Ready(3))
+        assert third.ended and crew.workers == [fourth] and not crew.leaving
+        await fourth.say(Ready(4))
+        assert waiting.state == "running"
+        await fourth.say(Full(5 << 30))
+        (fifth,) = crew.successors
+        await fifth.say(Ready(5))
+        await fourth.say(Touching((waiting.id,)), None)  # it dies after it was replaced
+        assert waiting.state == "failed" and crew.workers == [fifth] and not crew.leaving
+    stage(play)
+
+
+def test_room_is_made_before_it_is_said_that_there_is_none(monkeypatch):
+    from s3dnerf.errors import InputError
+    from s3dnerf.service import worker
+
+    now, taken, freed = [0.0], [900], []
+    monkeypatch.setattr(worker.Room, "taken", lambda room: taken[0])
+    monkeypatch.setattr(worker, "give_back_freed_memory", lambda: freed.append(taken[0]) or taken.__setitem__(0, min(taken[0], 950)))
+    room = worker.Room(1000, lambda: now[0])
+    assert room.exceeded() == 0 and not freed
+    taken[0] = 1500
+    assert room.exceeded() == 0 and freed == [1500]
+    monkeypatch.setattr(worker, "give_back_freed_memory", lambda: False)
+    taken[0] = 1500
+    assert (room.exceeded(), room.exceeded()) == (1500, 0)
+    now[0] = worker.AGAIN + 1
+    assert room.exceeded() == 1500
+    taken[0] = 2001
+    assert room.exceeded() == 2001  # at once
+    with pytest.raises(InputError, match="--worker-memory"):
+        worker.Room(2000)
+
+
+def test_videos_go_on_while_workers_outgrow_their_room(bundle, serve, photo, speech, monkeypatch):
+    from s3dnerf.service import worker
+
+    rooms, real = [], worker.Room.__init__
+    monkeypatch.setattr(worker, "TIDY", 0.1)
+    monkeypatch.setattr(worker.Room, "__init__", lambda room, size: (real(room, size), rooms.append(room))[0])
+    running = serve(Settings(bundle, spare=False)).ready()
+    jobs = [running.make(photo, speech, frame="face").json() for _ in range(2)]
+    rooms[0].exceeded = lambda: int(1.5 * rooms[0].size) if len(rooms) == 1 else 0
+    running.until(lambda: "s3dnerf_worker_replacements_total 1.0" in running.client.get("/metrics").text)
+    jobs.append(running.make(photo, speech, frame="face").json())
+    assert [running.ended(job)["state"] for job in jobs] == ["done"] * 3
+    rooms[1].exceeded = lambda: 3 * rooms[1].size  # and one that has lost all measure ends
+    running.until(lambda: "s3dnerf_worker_restarts_total 1.0" in running.client.get("/metrics").text)
+    running.until(lambda: len(rooms) == 3)
+    assert running.ended(running.make(photo, speech, frame="face").json())["state"] == "done"
+
+
+def test_of_too_many_ended_videos_the_first_go(tmp_path):
+    book = JobBook(Settings(most_videos=2), tmp_path / "videos")
+    for name in "abcd":
+        (book.folder / name).mkdir()
+        job = book.add(Job(name, book.folder / name, Inputs(person="x"), Options(), Declaration("yes, I agree", "")))
+        if name != "b":
+            job.end("done")
+            time.sleep(0.01)
+    book.expire()
+    assert list(book.jobs) == ["b", "c", "d"] and not (book.folder / "a").exists()
 
 
 def test_a_killed_worker_fails_its_job_alone_and_the_next_succeeds(bundle, serve, photo, speech, wav, babble):

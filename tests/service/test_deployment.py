@@ -77,3 +77,12 @@ def test_what_a_renderer_that_is_gone_has_left_is_deleted(tmp_path):
         (tmp_path / str(process) / "half.mp4").write_bytes(b"half")
     assert own_folder(tmp_path) == tmp_path / str(os.getpid())
     assert {path.name for path in tmp_path.iterdir()} == {str(os.getpid()), str(os.getppid())}
+
+
+def test_a_cluster_does_jobs_in_order(cluster):
+    """What renders the parts of a split video."""
+    from functools import partial
+
+    from s3dnerf.data.engine import in_order
+
+    assert list(in_order(partial(pow, 2), range(9), "ray", workers=2)) == [2 ** number for number in range(9)]

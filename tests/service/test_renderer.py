@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from s3dnerf.inference import TalkingHead
-from s3dnerf.service.identities import Identities
 from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Listen, Look, Options, Preview, Render, Seen,
                                       Speaker, Staged, Touching)
 from s3dnerf.service.renderer import Renderer, joined, together
@@ -147,26 +146,10 @@ def test_a_preview_shows_and_a_look_tells(renderer, pixels, babble):
     assert renderer.identities.encoded == 1
 
 
-def test_photos_are_forgotten_and_kept_on_disk_where_that_is_asked_for(head, pixels, tmp_path):
-    now = [0.0]
-    identities = Identities(head, 2, 100.0, str(tmp_path / "cache"), lambda: now[0])
-    first = identities.of(Speaker(pixels, "a" * 64))
-    assert identities.of(Speaker(pixels, "a" * 64)) is first and identities.encoded == 1
-    now[0] = 101.0
-    identities.forget()
-    assert not identities.kept
-    again = identities.of(Speaker(pixels, "a" * 64))
-    assert identities.encoded == 1 and again.source == "a" * 64  # read from disk
-    with torch.inference_mode():
-        one, other = (head.speak(identity, np.zeros(8000, np.float32), camera=(9, 0)).scene.frames(3, 1) for identity in (first, again))
-    assert np.array_equal(one, other)
-    next((tmp_path / "cache").iterdir()).write_bytes(b"damaged")
-    identities.kept.clear()
-    identities.of(Speaker(pixels, "a" * 64))
-    assert identities.encoded == 2
-    for key in "bcd":
-        identities.of(Speaker(pixels, key * 64))
-    assert list(identities.kept) == ["c" * 64, "d" * 64]
+def test_photos_are_kept_on_disk_where_that_is_asked_for(bundle, pixels, tmp_path):
+    renderer = Renderer(Settings(bundle, cache=str(tmp_path / "cache")), tmp_path)
+    assert isinstance(run(renderer, Look("a", Speaker(pixels, "x")))[-1], Seen)
+    assert renderer.head.identities.find(pixels, "x") is not None and len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_what_is_seen_of_a_photo_is_where_it_is_and_what_is_wrong_with_it(head, pixels):

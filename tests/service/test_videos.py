@@ -76,7 +76,7 @@ def test_uploads_go_with_the_job_unless_they_are_kept(running, photo, speech):
 def test_a_photo_is_encoded_once(running, photo, speech):
     import gc
 
-    from s3dnerf.service.identities import Identities
+    from s3dnerf.identities import Identities
 
     identities = next(one for one in gc.get_objects() if type(one) is Identities)
     before = identities.encoded

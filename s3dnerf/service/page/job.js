@@ -1,6 +1,7 @@
 // A video while it is made and once it is there.
 import { json } from "./api.js";
 import { $, clock, duration, enter, make, picture, say, show, time } from "./dom.js";
+import * as stream from "./stream.js";
 import { reach } from "./voice.js";
 
 const STAGES = { reading: "Reading the voice", identity: "Getting to know the face", rendering: "Rendering", finishing: "Finishing" };
@@ -10,6 +11,7 @@ const video = $("video");
 let job = null, source = null; // the one that is shown, and its events
 let origin = null; // { draw(canvas, frame) } of the photo, where this page has it
 let loading = false, told = 0;
+let unwatch = () => {}; // ends what is watched while it is made
 let changed = () => {};
 
 export function onchange(callback) {
@@ -21,6 +23,7 @@ export function follow(started, photo = null) {
   leave();
   origin = photo;
   told = 0;
+  $("watch").disabled = false;
   job = null;
   update(started);
   history.replaceState(null, "", `#${started.id}`);
@@ -49,6 +52,7 @@ function lost() {
 export function leave() {
   source?.close();
   source = job = null;
+  unwatch();
   video.pause();
   video.removeAttribute("src");
   video.load();
@@ -81,7 +85,7 @@ function progress() {
   $("frames").textContent = job.frames_total ? `${job.frames_done} of ${job.frames_total}` : "–";
   $("speed").textContent = job.frames_per_second ? `${job.frames_per_second.toFixed(1)} a second` : "–";
   $("left").textContent = job.seconds_left === null ? "–" : duration(job.seconds_left);
-  show($("watch"), job.stage === "rendering" && job.frames_done > 0 && video.hidden);
+  show($("watch"), job.stage === "rendering" && job.frames_done > 0 && video.hidden && !$("watch").disabled);
   reach(share);
   document.title = queued ? "Waiting – s3dnerf" : `${Math.floor(100 * share)} % – s3dnerf`;
   const quarter = queued ? -job.position : Math.floor(4 * share);
@@ -114,6 +118,7 @@ export function shape(width, height) {
 
 function fail(title, text, calm = false) {
   source?.close();
+  unwatch();
   enter("failed");
   $("failed-title").textContent = title;
   $("reason").textContent = text;
@@ -133,6 +138,7 @@ export function refused(error) {
 
 function done() {
   source?.close();
+  unwatch();
   const at = video.hidden ? 0 : video.currentTime;
   enter("done");
   video.poster = `${job.preview_url}?frame=${job.frames_done}`;
@@ -187,11 +193,17 @@ $("divider").onpointerdown = (event) => {
 };
 $("divider").onpointerup = $("divider").onpointercancel = () => { $("divider").onpointermove = null; };
 $("watch").onclick = () => {
-  video.src = `${job.video_url}?stream=1`;
   video.removeAttribute("poster");
   show(video);
   show([$("watch"), $("picture")], false);
-  video.play().catch(() => {});
+  unwatch = stream.play(video, `${job.video_url}?stream=1`, () => {
+    unwatch();
+    video.removeAttribute("src");
+    show(video, false); // the newest frames go on
+    show($("picture"));
+    $("watch").disabled = true;
+    say("This browser cannot play a video that is not finished");
+  });
 };
 $("cancel").onclick = async () => {
   try {

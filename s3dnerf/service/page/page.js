@@ -149,7 +149,8 @@ async function takeVoice(blob, name) {
   voice.draw(sound?.peaks ?? new Float32Array(0));
   show($("wave-text"), !sound);
   $("clock").textContent = sound ? clock(sound.seconds) : "";
-  say(sound ? `The voice lasts ${Math.round(sound.seconds)} seconds` : "The voice is there");
+  const length = sound && Math.max(1, Math.round(sound.seconds));
+  say(sound ? `The voice lasts ${length} second${length === 1 ? "" : "s"}` : "The voice is there");
   if (limits.max_seconds && sound?.seconds > limits.max_seconds) {
     notes([`The voice lasts ${clock(sound.seconds)}; at most ${clock(limits.max_seconds)} are taken.`], true);
   }

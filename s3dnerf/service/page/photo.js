@@ -4,17 +4,18 @@ const LONGEST = 2048; // pixels; the video is at most 1080
 const PLAIN = ["image/jpeg", "image/png", "image/webp"];
 
 export async function prepared(file) {
-  let bitmap;
+  const address = URL.createObjectURL(file), image = Object.assign(new Image(), { src: address });
   try {
-    bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
+    await image.decode(); // upright, and every kind that this browser shows: Safari's HEIC too
+    const { naturalWidth, naturalHeight } = image, factor = Math.min(1, LONGEST / Math.max(naturalWidth, naturalHeight));
+    const width = Math.round(naturalWidth * factor), height = Math.round(naturalHeight * factor);
+    const blob = factor < 1 || !PLAIN.includes(file.type) ? await drawn(image, width, height) : file;
+    return { blob, url: URL.createObjectURL(blob), width, height };
   } catch {
-    return { blob: file, url: null, width: 1, height: 1 }; // the server knows more kinds than a browser
+    return { blob: file, url: null, width: 1, height: 1 }; // the server may know more kinds than a browser
+  } finally {
+    URL.revokeObjectURL(address);
   }
-  const factor = Math.min(1, LONGEST / Math.max(bitmap.width, bitmap.height));
-  const width = Math.round(bitmap.width * factor), height = Math.round(bitmap.height * factor);
-  const blob = factor < 1 || !PLAIN.includes(file.type) ? await drawn(bitmap, width, height) : file;
-  bitmap.close();
-  return { blob, url: URL.createObjectURL(blob), width, height };
 }
 
 function drawn(source, width, height) {

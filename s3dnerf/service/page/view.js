@@ -21,6 +21,7 @@ export function look(who) {
   subject = who;
   seen = who ? { turn: 0, tilt: 0 } : { turn: options.number("turn"), tilt: options.number("tilt") };
   show([view, $("angle")], who !== null);
+  if (!who) show($("busy"), false);
   follow();
   if (who) refresh();
 }
@@ -38,7 +39,10 @@ async function pump() {
   while (wanted && subject) {
     wanted = false;
     const who = subject, turned = { turn: options.number("turn"), tilt: options.number("tilt") };
-    const late = setTimeout(() => { $("busy").textContent = "Rendering the view…"; show($("busy")); }, 700);
+    const late = setTimeout(() => {
+      $("busy").textContent = "Rendering the view…";
+      show($("busy"), who === subject); // else something else is shown by now
+    }, 700);
     try {
       await rendered(who, turned);
     } catch (error) {

@@ -35,8 +35,9 @@ new ResizeObserver(() => draw()).observe(strip);
 
 // Seconds and loudness of a recording; null where the browser cannot read it (the server may).
 export async function heard(blob) {
-  const context = new AudioContext();
+  let context;
   try {
+    context = new AudioContext();
     const sound = await context.decodeAudioData(await blob.arrayBuffer());
     const samples = sound.getChannelData(0), count = 600, values = new Float32Array(count);
     for (let i = 0; i < count; i++) {
@@ -48,14 +49,19 @@ export async function heard(blob) {
   } catch {
     return null;
   } finally {
-    context.close();
+    context?.close();
   }
 }
 
 // Records until `stop` is called, which gives the recording; `onlevel` gets the seconds so far.
 export async function recorder(onlevel) {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+  if (!self.MediaRecorder) {
+    stream.getTracks().forEach((track) => track.stop());
+    throw new Error("no recorder");
+  }
   const context = new AudioContext(), analyser = context.createAnalyser();
+  context.resume(); // after the question for the microphone, Safari lets it sleep
   context.createMediaStreamSource(stream).connect(analyser);
   const machine = new MediaRecorder(stream), parts = [], levels = [], samples = new Float32Array(analyser.fftSize);
   machine.ondataavailable = (event) => parts.push(event.data);
