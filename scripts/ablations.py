@@ -12,18 +12,17 @@ them together.
 """
 import argparse
 import csv
-import hashlib
 import json
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 
 from s3dnerf.allocator import keep_freed_memory
 from s3dnerf.cli import main
 from s3dnerf.data.module import ClipDataModule
+from s3dnerf.digest import file_digest
 from s3dnerf.evaluation.faces import landmark_figures
 from s3dnerf.evaluation.footage import Footage, look
 from s3dnerf.evaluation.networks import find as find_network, load_lpips
@@ -32,6 +31,7 @@ from s3dnerf.geometry import project
 from s3dnerf.metrics import sharpness, ssim_gaussian, sync_margin
 from s3dnerf.models.hub import load_lip_sync, load_model
 from s3dnerf.networks.lip_sync import crop_lips
+from s3dnerf.significance import difference, interval
 from s3dnerf.systems.tracking import pixels, read_spoken, write_regions, write_video
 from s3dnerf.types import Motion
 
@@ -189,20 +189,15 @@ def perceptual_network():
     return None if path is None else load_lpips(path)
 
 
-def interval(values):
-    """Mean of the numbers among values, and half of its 95 % interval; (None, None) without any."""
-    values = np.array([value for value in values if value is not None])
-    if not len(values):
-        return None, None
-    return values.mean(), 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
-
-
 def differs(rows, full, name):
     """Whether a figure differs from `full`'s by more than the 95 % interval of the difference on the same clips."""
-    pairs = [(row[name], other[name]) for row, other in zip(rows, full) if row.get(name) is not None
-             and other.get(name) is not None]
-    mean, half = interval([a - b for a, b in pairs])
-    return mean is not None and abs(mean) > half
+    found = difference(*({row["clip"]: row[name] for row in some if row.get(name) is not None} for some in (rows, full)))
+    return found is not None and (found.change.low > 0 or found.change.high < 0)
+
+
+def cell(found):
+    """A mean with its interval: `0.261 (0.087 to 0.423)`."""
+    return f"{found.mean:.3f}" + (f" ({found.low:.3f} to {found.high:.3f})" if found.low is not None else "")
 
 
 def write_table(results, output, judged_by, settings):
@@ -214,13 +209,13 @@ def write_table(results, output, judged_by, settings):
     for variant, rows in results.items():
         cells, record = [], {"variant": variant, "clips": len(rows), "sync_judge": judged_by}
         for name in names:
-            mean, half = interval([row.get(name) for row in rows])
-            record |= {name: mean, f"{name}_interval": half}
-            mark = "*" if variant not in ("full", "recording", "still photo") and "full" in results and mean is not None \
+            found = interval([row.get(name) for row in rows])
+            record |= {name: found and found.mean, f"{name}_low": found and found.low, f"{name}_high": found and found.high}
+            mark = "*" if variant not in ("full", "recording", "still photo") and "full" in results \
                 and differs(rows, results["full"], name) else ""
             absent = "" if name.startswith("lips") and variant in ("recording", "still photo") else "missing"
-            cells.append(absent if mean is None else f"{mean:.3f} ± {half:.3f}{mark}")
-        empty = "opacity" in rows[0] and interval([row["opacity"] for row in rows])[0] < EMPTY
+            cells.append(absent if found is None else cell(found) + mark)
+        empty = "opacity" in rows[0] and interval([row["opacity"] for row in rows]).mean < EMPTY
         lines.append(f"| {variant.replace('_', ' ')}{' (empty)' if empty else ''} | {' | '.join(cells)} |")
         records.append(record)
     (output / "ablations.md").write_text("\n".join([*settings, "", *lines, ""]))
@@ -275,7 +270,7 @@ def run(options):
     for variant in options.variants:
         motion = train("motion", variant, options, {"speech": options.speech})
         checkpoint = train("one_shot", variant, options, {"": str(motion)})
-        trained = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        trained = file_digest(checkpoint)
         folder = options.output / variant
         results[variant] = kept(folder / "figures.json", key | {"trained": trained},
                                 lambda: measure(load_model(checkpoint), clips, truths, judge, lpips, sounds, folder))
@@ -288,7 +283,8 @@ def describe(options, clips):
     return [f"{options.motion_steps} steps on landmarks and {options.steps} rendered steps each{rate}, seed {options.seed}, "
             f"preset {options.preset.stem}, {clips[0].frames.shape[-1]} pixels; {len(clips)} val clips, the first "
             f"{options.frames} frames of each at most.",
-            "Means with 95 % intervals over clips; * differs from full by more than the interval of the difference."]
+            "Means with 95 % intervals (bootstrap over clips); * the interval of the difference from full, clip by clip, "
+            "leaves out 0."]
 
 
 def parse(args=None):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Optional, Sequence
 
+from s3dnerf.comparison.benchmark import is_benchmark, ratio, read_benchmark
 from s3dnerf.comparison.folder import is_log, read_evaluation, read_run_folder
 from s3dnerf.comparison.run import Run, distinct
 from s3dnerf.comparison.wandb_run import offline_file, read_offline, read_online
@@ -17,8 +18,9 @@ from s3dnerf.significance import Difference, Interval, difference, holm
 
 LEVEL = 0.05
 """corrected p below which a difference is called one"""
-MORE = {"psnr", "ssim", "corr", "correlation", "auc", "iou", "csim", "accuracy", "within", "sync", "judge", "faces"}
-LESS = {"lmd", "lpips", "fid", "kid", "offset", "flicker", "error", "aue", "features", "loss"}
+MORE = {"psnr", "ssim", "corr", "correlation", "auc", "iou", "csim", "accuracy", "within", "sync", "judge", "faces", "second", "reached"}
+LESS = {"lmd", "lpips", "fid", "kid", "offset", "flicker", "error", "aue", "features", "loss", "seconds",
+        "milliseconds", "megabytes", "waiting"}
 NEITHER = {"lag", "spread", "rate", "ratio", "truth"}
 """words in figures' names by which more, or less, of it is better; one with none of them, or of the last, has an optimum of its
 own (a spread ratio, an opacity, jitter)"""
@@ -37,6 +39,8 @@ class Cell:
     """the change's, corrected for all tests of the comparison"""
     verdict: Verdict = "open"
     """open where nothing was tested"""
+    ratio: Optional[float] = None
+    """of a benchmark: how many times the first one's figure it is"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def read_one(path: str, cache: Path) -> Run:
     if place.suffix == ".wandb" and place.is_file():
         return read_offline(place)
     if place.suffix == ".json" and place.is_file():
-        return read_evaluation(place)
+        return read_benchmark(place) if is_benchmark(place) else read_evaluation(place)
     if place.is_dir() and not any(map(is_log, place.rglob("metrics.csv"))) and not (place / "figures.json").is_file():
         if (place / "report.json").is_file():
             return read_evaluation(place / "report.json")
@@ -92,7 +96,7 @@ def read_one(path: str, cache: Path) -> Run:
         return read_run_folder(place)
     if re.fullmatch(r"[\w.-]+/[\w.-]+/[\w.-]+", path):
         return read_online(path, cache)
-    raise InputError(f"no run {path}; expected the folder of a run, an evaluation report (JSON), or entity/project/run of wandb")
+    raise InputError(f"no run {path}; expected the folder of a run, the JSON of an evaluation or a benchmark, or entity/project/run of wandb")
 
 
 def compared(runs: list[Run]) -> Comparison:
@@ -105,7 +109,8 @@ def compared(runs: list[Run]) -> Comparison:
     figures = {}
     for name in names:
         figures[name] = [Cell(run.mean(name), change := changes.get((name, index)), p := corrected.get((name, index)),
-                              verdict(name, change, p)) for index, run in enumerate(runs)]
+                              verdict(name, change, p), ratio(run, runs[0], name) if index else None)
+                         for index, run in enumerate(runs)]
     keys = sorted({key for run in runs for key in run.config})
     settings = {key: [run.config.get(key) for run in runs] for key in keys}
     differing = {key: values for key, values in settings.items() if any(value != values[0] for value in values)}
@@ -144,7 +149,7 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
                           "high": mean.high if mean else None, "paired_clips": change.clips if change else None,
                           "change": change.mean if change else None, "change_low": change.low if change else None,
                           "change_high": change.high if change else None, "p": cell.change.p if cell.change else None,
-                          "p_holm": cell.p, "verdict": cell.verdict if cell.change else ""})
+                          "p_holm": cell.p, "verdict": cell.verdict if cell.change else "", "ratio": cell.ratio})
     return table
 
 

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 from urllib.parse import quote
 
+from s3dnerf.comparison.benchmark import machines_differ, pace
 from s3dnerf.comparison.charts import COLOURS, chart, short
 from s3dnerf.comparison.comparison import LEVEL, Cell, Comparison
 from s3dnerf.comparison.run import INTERVAL, Run
 
 TYPES = {".mp4": "video/mp4", ".png": "image/png"}
-KINDS = {"training": "training", "ablation": "an ablation", "wandb": "a run of wandb", "evaluation": "an evaluation"}
+KINDS = {"training": "training", "ablation": "an ablation", "wandb": "a run of wandb", "evaluation": "an evaluation",
+         "benchmark": "a benchmark"}
 POSTER = 224
 """pixels of a video's still picture"""
 WORDS = {"better": "▲ better", "worse": "▼ worse", "differs": "◆ differs", "same": "no difference shown", "open": ""}
@@ -82,6 +84,8 @@ def sentence(comparison: Comparison, index: int) -> str:
     about += [counted(run.steps, "step")] if run.steps else []
     about += [f"commit {run.commit.rstrip('+')}{' with changes' if run.commit.endswith('+') else ''}"] if run.commit else []
     head = f"<strong>{escape(run.name)}</strong> ({', '.join(about)})"
+    if run.kind == "benchmark":
+        return f"{head}: {pace(run, comparison.runs[0])}."
     measured = f"{counted(len(run.figures), 'figure')} over {counted(len(run.clips), 'clip')}" if run.clips else \
         f"{counted(len(run.figures), 'figure')}, of which only means are known"
     if index == 0:
@@ -108,6 +112,7 @@ def warnings(runs: Sequence[Run]) -> str:
     mixed = any(run.kind == "evaluation" for run in runs) and any(run.kind != "evaluation" for run in runs)
     told = ["Protocols differ: figures of different protocols cannot be compared."] if len(hashes) > 1 else []
     told += ["Evaluations stand beside trainings: figures of the same name may be measured in other ways."] if mixed else []
+    told += ["Benchmarks of different machines, or numbers of threads, stand beside each other."] if machines_differ(runs) else []
     return "".join(f'<p class="warning" role="note">{text}</p>' for text in told)
 
 
@@ -118,8 +123,11 @@ def figure_table(comparison: Comparison) -> str:
     head = "".join(f'<th scope="col">{key(index)}{escape(run.name)}</th>' for index, run in enumerate(comparison.runs))
     rows = [f'<tr><th scope="row">{breaking(name)}{arrow(name)}</th>{"".join(map(cell, cells))}</tr>'
             for name, cells in comparison.figures.items()]
-    return ("<h2>Figures</h2><p>Means over clips with their 95 % intervals; p is corrected for all tests of this table. ↑ more is "
-            'better, ↓ less is.</p><div class="scroll" tabindex="0" role="region" aria-label="Figures of all runs">'
+    told = "Means over clips with their 95 % intervals; p is corrected for all tests of this table."
+    if all(run.kind == "benchmark" for run in comparison.runs):
+        told = "One measurement each; × is how many times the first one's figure it is."
+    return (f"<h2>Figures</h2><p>{told} ↑ more is better, ↓ less is.</p>"
+            '<div class="scroll" tabindex="0" role="region" aria-label="Figures of all runs">'
             f'<table class="sortable"><caption>Figures of all runs</caption><thead><tr>'
             f'<th scope="col">figure</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
 
@@ -143,7 +151,7 @@ def cell(content: Cell) -> str:
     if mean is None:
         return '<td data-value="">–</td>'
     bounds = f"<small>{short(mean.low)} to {short(mean.high)}</small>" if mean.low is not None else ""
-    mark = ""
+    mark = "" if content.ratio is None else f"<small>× {content.ratio:.3g}</small>"
     if content.change is not None:
         p = "p &lt; 0.001" if content.p < 1e-3 else f"p {content.p:.3f}"
         word = f'<span class="{content.verdict}">{WORDS[content.verdict]}</span>'
@@ -221,13 +229,17 @@ def setting_table(comparison: Comparison) -> str:
 
 def method(comparison: Comparison) -> str:
     """How the figures came about."""
+    sources = "".join(f"<li>{escape(run.name)}: {escape(run.source)}</li>" for run in comparison.runs)
+    sources = f"<details><summary>Where the runs lie</summary><ul>{sources}</ul></details>"
+    if all(run.kind == "benchmark" for run in comparison.runs):
+        return ("<h2>How to read it</h2><p>Milliseconds are those of all threads together, per frame. The roofline is the least time "
+                "that the machine would need at its own ceilings of a matrix product and of a copy. A single run is not repeated: "
+                f"measure in turns, and more than once, what differs by less than a tenth.</p>{sources}")
     pairs = [cell.change.change.clips for cells in comparison.figures.values() for cell in cells if cell.change]
     least = 2 / 2 ** min(pairs) * len(pairs) if pairs else 0.0
     few = (f" <strong>In {min(pairs)} clips this test cannot come below {2 / 2 ** min(pairs):.2g}, which is {min(1.0, least):.2g} after "
            "the correction: measure more clips, or compare fewer runs at once.</strong>" if least >= LEVEL else "")
-    rows = "".join(f"<li>{escape(run.name)}: {escape(run.source)}</li>" for run in comparison.runs)
     return ("<h2>How to read it</h2><p>Figures are of the newest validation, or of the evaluation. Intervals are percentile bootstraps "
             "over clips. A run is tested against the first on the clips that both have measured, with Wilcoxon’s signed rank test; "
             f"the {len(pairs)} tests are corrected together by Holm’s method, and a difference is called one below {LEVEL}.{few} Clips "
-            "of one person resemble each other, so that intervals over few people are narrower than they should be.</p>"
-            f"<details><summary>Where the runs lie</summary><ul>{rows}</ul></details>")
+            f"of one person resemble each other, so that intervals over few people are narrower than they should be.</p>{sources}")

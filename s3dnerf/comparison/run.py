@@ -21,7 +21,7 @@ class Run:
     source: str
     """where it was read from"""
     kind: str
-    """training, ablation, wandb, or evaluation"""
+    """training, ablation, wandb, evaluation, or benchmark"""
     name: str = ""
     """what it calls itself"""
     config: dict[str, Any] = field(default_factory=dict)

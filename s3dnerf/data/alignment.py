@@ -217,4 +217,5 @@ def _normal(slope: np.ndarray, wrong: np.ndarray, size: np.ndarray, knee: float,
     """Normal equations [D, D] and [D] of residuals [N] with slopes [N, D]; those of a size [N] beyond the knee count less;
     one weight for all, or [N]."""
     weighted = slope * (weight * np.minimum(1, knee / np.maximum(size, 1e-9)))[:, None]
-    return weighted.T @ slope, -(weighted.T @ wrong)
+    # Not `@`, whose sums depend on how many threads the process has.
+    return np.einsum("ni,nj->ij", weighted, slope), -np.einsum("ni,n->i", weighted, wrong)

@@ -2,19 +2,24 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Callable, Iterator, Literal, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, Literal, Optional, Sequence
 
 from s3dnerf.errors import DependencyError, S3DNeRFError
 
 Engine = Literal["local", "ray"]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """what tells libraries how many threads to start; a job has one core, and more threads would fight for it"""
-KILLED = ("a worker was killed, as it is where memory runs out; the same command goes on where it stopped: give it fewer "
-          "--workers")
+KILLED = "a worker was killed, as it is where memory runs out"
+AGAIN = f"{KILLED}; the same command goes on where it stopped: give it fewer --workers"
+AHEAD = 2
+"""jobs of each worker that are begun before their results are asked for"""
 
 
 def each_done(function: Callable, jobs: Sequence, engine: Engine = "local", workers: Optional[int] = None) -> Iterator[None]:
@@ -40,12 +45,102 @@ def _local(function: Callable, jobs: Sequence, workers: Optional[int]) -> Iterat
                 future.result()
                 yield
         except BrokenProcessPool:
-            raise S3DNeRFError(KILLED) from None
+            raise S3DNeRFError(AGAIN) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _ray(function: Callable, jobs: Sequence, workers: Optional[int]) -> Iterator[None]:
+    with _cluster(workers) as ray:
+        call = ray.remote(num_cpus=1, max_retries=2)(function)
+        waiting = [call.remote(job) for job in jobs]
+        try:
+            while waiting:
+                done, waiting = ray.wait(waiting)
+                ray.get(done)
+                yield
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            raise S3DNeRFError(AGAIN) from None
+
+
+def in_order(function: Callable, jobs: Iterable, engine: Engine = "local", workers: int = 1, cores: int = 1,
+             devices: int = 0) -> Iterator[Any]:
+    """The results of `function` on every job, in the order of the jobs, while the next ones are at work.
+
+    Both must be such that they can be pickled; the function goes to each worker once. At most `AHEAD` jobs of each worker are
+    begun before they are asked for, so that memory does not grow. What a job raises is raised here, and ends the others.
+
+    Args:
+        function: takes a job.
+        jobs: one after another.
+        engine: see `each_done`; a job of Ray's whose worker is killed is tried again elsewhere.
+        workers: jobs at a time.
+        cores: of each worker.
+        devices: CUDA devices of this machine among which the workers are shared out, each of which sees one; 0 for work that
+            needs none. Ray finds its own.
+
+    Raises:
+        S3DNeRFError: for a worker that was killed.
+    """
+    with (_called_by_ray if engine == "ray" else _called_here)(function, workers, cores, devices) as (call, result):
+        begun: deque = deque()
+        for job in jobs:
+            begun.append(call(job))
+            if len(begun) == AHEAD * workers:
+                yield result(begun.popleft())
+        while begun:
+            yield result(begun.popleft())
+
+
+@contextmanager
+def _called_here(function: Callable, workers: int, _cores: int, devices: int) -> Iterator[tuple[Callable, Callable]]:
+    """What begins a job in a process of this machine, and what waits for its result."""
+    context = get_context("spawn")
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(workers, context, _begin, (pickle.dumps(function), context.Value("i", 0), devices))
+        try:
+            yield (lambda job: pool.submit(_do, job)), (lambda future: future.result())
+        except BrokenProcessPool:
+            raise S3DNeRFError(f"{KILLED}; nothing was kept: ask for fewer at a time") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(function: bytes, started, devices: int) -> None:
+    """Makes a process ready for jobs; an interruption is the business of the one that waits for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with started.get_lock():
+        number, started.value = started.value, started.value + 1
+    if devices:  # of those that this process was left, which need not be the first
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(devices)))
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[number % devices]
+    _do.function = pickle.loads(function)
+
+
+def _do(job):
+    """A job of a process that `_begin` made ready."""
+    return _do.function(job)
+
+
+@contextmanager
+def _called_by_ray(function: Callable, workers: int, cores: int, devices: int) -> Iterator[tuple[Callable, Callable]]:
+    """The same by Ray."""
+    with _cluster(workers * cores) as ray:
+        kept = ray.put(function)
+        call = ray.remote(num_cpus=cores, num_gpus=int(devices > 0), max_retries=2)(_call)
+        try:
+            yield (lambda job: call.remote(kept, job)), ray.get
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            raise S3DNeRFError(f"{KILLED}; nothing was kept: ask for fewer at a time") from None
+
+
+def _call(function: Callable, job):
+    return function(job)
+
+
+@contextmanager
+def _cluster(cores: Optional[int]) -> Iterator[Any]:
+    """Ray, connected to the cluster that RAY_ADDRESS names, or to one of so many cores that lasts as long as this."""
     try:
         import ray
     except ImportError:
@@ -53,18 +148,11 @@ def _ray(function: Callable, jobs: Sequence, workers: Optional[int]) -> Iterator
     own, address = not ray.is_initialized(), os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if own:
-        size = {} if address else {"num_cpus": workers, "include_dashboard": False}
+        size = {} if address else {"num_cpus": cores, "include_dashboard": False}
         with _one_thread_each():
             ray.init(address=address, logging_level="ERROR", log_to_driver=False, **size)
     try:
-        call = ray.remote(num_cpus=1, max_retries=2)(function)
-        waiting = [call.remote(job) for job in jobs]
-        while waiting:
-            done, waiting = ray.wait(waiting)
-            ray.get(done)
-            yield
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
-        raise S3DNeRFError(KILLED) from None
+        yield ray
     finally:
         if own:
             ray.shutdown()

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from functools import cached_property, partial
@@ -61,14 +62,14 @@ class ClipDataModule(pl.LightningDataModule):
         balance: 0 draws everybody as often as there is of them, 1 everybody alike, 0.5 lies between.
         size: side of the photo and the frames, pixels, a multiple of 4; None takes them as the shards have them, and larger
             than that they cannot be.
-        workers: loader processes of each process; 0 loads in the process itself.
+        workers: loader processes of each process; 0 loads in the process itself, and None takes as many as `usual_workers`.
         seed: of the draws.
     """
 
     def __init__(self, train: Optional[str] = None, val: Optional[str] = None, frames: int = 4, spacing: int = 8,
                  batch_size: int = 4, steps_per_epoch: int = 250, val_clips: Optional[int] = 16, val_frames: int = 12,
                  images: str = "all", hard_pairs: float = 0.5, blinks: float = 0.3, jitter: float = 0.2, speech_field: str = "mel",
-                 people: str = "all", balance: float = 0.0, size: Optional[int] = None, workers: int = 1, seed: int = 0):
+                 people: str = "all", balance: float = 0.0, size: Optional[int] = None, workers: Optional[int] = None, seed: int = 0):
         super().__init__()
         if images not in ("all", "photo", "none"):
             raise DatasetError(f"found images={images!r}; expected all, photo or none")
@@ -76,7 +77,8 @@ class ClipDataModule(pl.LightningDataModule):
             raise DatasetError(f"found people={people!r}; expected all, even or odd")
         self.train, self.val, self.batch_size, self.steps_per_epoch = train, val, batch_size, steps_per_epoch
         self.people, self.balance, self.frames = people, balance, frames
-        self.val_clips, self.workers, self.seed = val_clips, workers, seed
+        self.val_clips, self.seed = val_clips, seed
+        self.workers = usual_workers() if workers is None else workers
         self.left_out = UNUSED + (() if images != "none" else ("mp4",))
         self.training = partial(make_example, frames=frames, spacing=spacing, images=images, hard_pairs=hard_pairs,
                                 blinks=blinks, jitter=jitter, speech_field=speech_field, size=size)
@@ -116,7 +118,7 @@ class ClipDataModule(pl.LightningDataModule):
 
     def _loader(self, make: Callable[[int], Clip], numbers: list[Sequence[int]]) -> Iterable[Clip]:
         return DataLoader(Numbered(make), batch_sampler=numbers, collate_fn=Clip.stack, num_workers=self.workers,
-                          worker_init_fn=one_thread)
+                          worker_init_fn=one_thread, pin_memory=torch.cuda.is_available())
 
     def val_dataloader(self):
         if self.val is None:
@@ -144,6 +146,10 @@ class ClipDataModule(pl.LightningDataModule):
                            speech_field=settings["speech_field"], size=settings["size"])
 
     predict_dataloader = val_dataloader
+
+    def transfer_batch_to_device(self, batch: Clip, device: torch.device, dataloader_idx: int) -> Clip:
+        """Without waiting for it, where the loader has locked its pages."""
+        return batch.to(device, non_blocking=device.type == "cuda")
 
 
 def drawn_example(number: int, *, seed: int, clips: list[StoredClip], weights: list[float], left_out: Sequence[str],
@@ -222,6 +228,16 @@ def balanced(clips: Iterable[StoredClip], balance: float) -> dict[str, float]:
     for clip in clips:
         frames[clip.info["person"]] = frames.get(clip.info["person"], 0) + clip.info["n_frames"]
     return {person: (min(frames.values()) / count) ** balance for person, count in frames.items()}
+
+
+def usual_workers() -> int:
+    """Loader processes that keep up with most models: beside a GPU, its share of the cores and at most 8; beside a model on the
+    cores themselves, which takes ten times as long as its loader, 1."""
+    if not torch.cuda.is_available():
+        return 1
+    own = getattr(os, "sched_getaffinity", None)  # a job may have fewer cores than the machine
+    cores = len(own(0)) if own else os.cpu_count() or 1
+    return max(1, min(8, cores // max(1, torch.cuda.device_count()) - 1))
 
 
 def one_thread(_worker: int) -> None:

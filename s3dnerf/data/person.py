@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from itertools import count, islice
+from pathlib import Path
 from typing import Iterator, Optional
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s3dnerf.data.body import track_body
 from s3dnerf.data.module import Epoch, read_array, read_cameras, shard_paths
 from s3dnerf.data.shards import TrackedClip, decode_sample
 from s3dnerf.errors import DatasetError
-from s3dnerf.face import FACE_OVAL, LANDMARKS_68, LIPS
+from s3dnerf.face import COLLAR, FACE_OVAL, LANDMARKS_68, LIPS
 from s3dnerf.geometry import pixel_grid, project
 from s3dnerf.media import mel_windows
+from s3dnerf.progress import counting
 from s3dnerf.types import Cameras, PersonVideo, PixelBatch
 
 HELD_OUT = 11
@@ -26,6 +29,8 @@ MOUTH = 0.66
 """where the mouth is on the way from brows to chin"""
 SAME = 0.1
 """difference to the background plate up to which a pixel at the edge of the head's mask is background: masks are wide"""
+BODY = "body.npy"
+"""file beside the shards: the torso's motion"""
 REGIONS = ("head", "mouth", "eyes", "frame")
 
 
@@ -183,7 +188,13 @@ def read_person(folder: Optional[str], size: Optional[int] = None) -> PersonVide
             best = sample
     if len(people) != 1:
         raise DatasetError(f"found {len(people)} people in {folder}; expected one: make it with `s3dnerf personalize`")
-    return person_video(decode_sample(best), torch.from_numpy(read_array(best["mel.npy"])).float(), size)
+    return person_video(decode_sample(best), torch.from_numpy(read_array(best["mel.npy"])).float(), size, body_motion(folder))
+
+
+def body_motion(folder: str) -> Optional[np.ndarray]:
+    """[T, 4] the torso's motion that was found when the shards were made; None where it was not looked for."""
+    path = Path(folder) / BODY
+    return np.load(path) if path.is_file() else None
 
 
 def without_neck(cameras: Cameras, mesh: Tensor, size: int) -> Tensor:
@@ -216,8 +227,22 @@ def within_face(landmarks: Tensor, places: Tensor, pixel: float = 1.0) -> Tensor
     return (1 + distance / (2 * pixel)).clamp(0, 1)
 
 
-def person_video(clip: TrackedClip, mel: Tensor, size: Optional[int] = None) -> PersonVideo:
-    """The record of a tracked clip, its frames reduced to `size` pixels where that is given."""
+def torso_motion(clip: TrackedClip) -> np.ndarray:
+    """[T, 4] how the torso of a tracked clip moves about `COLLAR`, as in `data.body.BodyTrack`."""
+    with counting("following the torso", len(clip.frames)) as advance:
+
+        def frames() -> Iterator[np.ndarray]:
+            for frame in clip.frames:
+                yield frame
+                advance()
+
+        return track_body(frames(), clip.masks[:, 1], clip.masks[:, 0], pivot=COLLAR).motion
+
+
+def person_video(clip: TrackedClip, mel: Tensor, size: Optional[int] = None, body: Optional[np.ndarray] = None) -> PersonVideo:
+    """The record of a tracked clip, its frames reduced to `size` pixels where that is given; the torso's motion [T, 4] is looked
+    for where it is not."""
+    body = torso_motion(clip) if body is None else body
     stored = clip.frames.shape[1]
     size = size or stored
     if size > stored or size % 4:
@@ -236,4 +261,4 @@ def person_video(clip: TrackedClip, mel: Tensor, size: Optional[int] = None) -> 
     cameras, mesh = read_cameras(clip.cameras, size), torch.from_numpy(clip.mesh)
     own = without_neck(cameras, mesh, size)
     return PersonVideo(torch.from_numpy(frames), head & own, torso | head & ~own, cameras, mesh, windows,
-                       torch.from_numpy(background.copy()), torch.from_numpy(clip.speech))
+                       torch.from_numpy(background.copy()), torch.from_numpy(clip.speech), torch.from_numpy(body))

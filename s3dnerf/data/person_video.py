@@ -9,6 +9,7 @@ from typing import Callable, Iterator, Optional
 
 import numpy as np
 
+from s3dnerf.data.person import BODY, torso_motion
 from s3dnerf.data.prepare import Job, clip_name, make_clip
 from s3dnerf.data.recording import read_recording
 from s3dnerf.data.shards import TrackedClip, encode_sample, write_people, write_shards, write_whole
@@ -44,6 +45,7 @@ def prepare_person(video: str, folder: Path, size: int = 256,
         clip = replace(clip, speech=cut_sound(sound, first + offset, count), info=clip.info | {"sync_offset": offset})
     clip = replace(clip, background=median_plate(clip.frames, clip.masks[:, 0] | clip.masks[:, 1]))
     write_shards([(clip.key, encode_sample(clip))], folder, "person")
+    np.save(folder / BODY, torso_motion(clip))
     write_people({row["person"]: (clip.mesh.sum(0, dtype=np.float64), len(clip.mesh))}, folder)
     write_whole(folder / "index.json", json.dumps({"clips": 1, "people": 1, "seconds": round(count / FPS, 2)}).encode())
     return remarks

@@ -53,6 +53,14 @@ class Shown:
         """What its reason is called; empty where there is none."""
         return kind(self.line["reason"])
 
+    @property
+    def changed(self) -> str:
+        """What was done to it on the way in; empty for nothing."""
+        late = int(self.line["sync_offset"] or 0)
+        side = "late" if late > 0 else "early"
+        moved = f"the sound was {abs(late)} frames {side}, and was moved" if late and self.kept else ""
+        return "; ".join(filter(None, (self.line["remarks"], moved)))
+
 
 def kind(reason: str) -> str:
     """What a reason is called where reasons are counted; empty for no reason."""
@@ -93,7 +101,8 @@ def summary_page(name: str, shown: Sequence[Shown]) -> str:
         parts.append(_faces(f"Refused: {reason}", [one for one in shown if one.kind == reason and not one.kept],
                             REFUSED_FACES, count))
     parts += ["</div>", _remarks(shown), _people(shown)]
-    return (f"<!doctype html><html lang=en><meta charset=utf-8><title>Prepared clips: {escape(name)}</title>"
+    return ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+            f"<title>Prepared clips: {escape(name)}</title>"
             f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n")
 
 
@@ -169,9 +178,9 @@ def _figure(one: Shown) -> str:
 
 
 def _remarks(shown: Sequence[Shown]) -> str:
-    rows = [(escape(f"{one.line['file']} {one.line['piece']}"), escape(one.line["remarks"]))
-            for one in shown if one.line["remarks"]]
-    return _table(f"What was converted or left out ({len(rows)} clips)", ("clip", "remark"), rows[:REMARKS]) if rows else ""
+    rows = [(escape(f"{one.line['file']} {one.line['piece']}"), escape(one.changed)) for one in shown if one.changed]
+    title = f"What was converted, moved or left out ({len(rows)} clips)"
+    return _table(title, ("clip", "remark"), rows[:REMARKS]) if rows else ""
 
 
 def _people(shown: Sequence[Shown]) -> str:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
@@ -19,6 +18,7 @@ from s3dnerf.geometry import frontal_camera, project, rigid_inverse, rotation_fr
 from s3dnerf.media import FPS
 from s3dnerf.progress import Progress
 from s3dnerf.types import Cameras
+from s3dnerf.workers import alone
 
 SHARP_SIZE = 256
 """pictures of fewer pixels are rendered twice as large, so that their edges are smooth"""
@@ -119,7 +119,7 @@ def synthetic_clip(head: SyntheticHead, paint: Paint, person: str, key: str, sec
     cameras = head_cameras(frames, size, draw)
     expressions = [Expression(*map(float, numbers)) for numbers in zip(opening, rounding, blinks)]
     wall = paint_wall(paint, size)
-    with one_thread():
+    with alone():
         images, masks, mesh = film(head, paint, expressions, wall, cameras)
     landmarks = project(mesh, cameras)[0][:, list(LANDMARKS_68)].numpy()
     intrinsics = cameras.resized(1 / size).intrinsics
@@ -140,17 +140,6 @@ def film(head: SyntheticHead, paint: Paint, expressions: list[Expression], wall:
         masks.append(torch.nn.functional.avg_pool2d(torch.stack([picture.head, picture.torso, picture.mouth]), 4).numpy() > 0.5)
         mesh.append(head.landmarks(expression, table))
     return np.stack(images), np.stack(masks), torch.stack(mesh)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one core: these tensors are so small that threads cost more time than they save."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def to_bytes(image: torch.Tensor) -> np.ndarray:

@@ -16,6 +16,7 @@ from s3dnerf.evaluation.networks import Networks
 from s3dnerf.evaluation.protocol import Protocol
 from s3dnerf.evaluation.report import Report
 from s3dnerf.evaluation.suite import Row, Suite
+from s3dnerf.processes import everybody
 from s3dnerf.types import Clip
 
 
@@ -55,7 +56,7 @@ class ReportFigures(pl.Callback):
 
     def on_test_epoch_end(self, trainer, module) -> None:
         folder = trainer.log_dir or trainer.default_root_dir  # asks all processes
-        rows = gathered(self.rows)
+        rows = [row for rows in everybody(self.rows) for row in rows]
         if trainer.is_global_zero and rows:
             report = self.suite.report(rows)
             self.write(report, Path(self.output or Path(folder, "report.json")))
@@ -75,12 +76,3 @@ def footage(name: str, frames: Tensor, sound: Optional[np.ndarray]):
     """Frames [T, 3, H, W] in [0, 1] as they would be shown, with 8 bits."""
     pictures = (frames.detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return look(name, lambda: iter(pictures), sound)
-
-
-def gathered(rows: list[Row]) -> list[Row]:
-    """The rows of all processes, in each of them."""
-    if not torch.distributed.is_initialized():
-        return rows
-    everybody: list = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everybody, rows)
-    return [row for some in everybody for row in some]

@@ -1,7 +1,6 @@
 """The networks that judge, from files of the user's: one that is missing is reported as missing, never made up."""
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -9,6 +8,7 @@ from typing import Optional
 import torch
 from torch import nn
 
+from s3dnerf.digest import file_digest
 from s3dnerf.errors import CheckpointError, InputError
 from s3dnerf.evaluation.arcface import ArcFace
 from s3dnerf.evaluation.syncnet import SyncNet
@@ -58,13 +58,13 @@ class Networks:
                 missing[name] = f"needs {WHAT[name]}: name the file with --{name}{cache}"
                 continue
             found[name] = ArcFace(path, device) if name == "arcface" else builders[name](path).eval().to(device)
-            about[name] = {"file": path.name, "sha256": digest(path)}
+            about[name] = {"file": path.name, "sha256": file_digest(path)[:16]}
         if judge == "none":
             missing["judge"] = "needs a lip discriminator that judges: name one with --judge, such as lip-judge"
         else:
             found["judge"] = load_lip_sync(judge).to(device)
             path = find_weights(judge, "lip_sync", "lip_sync")
-            about["judge"] = {"file": judge, "sha256": digest(path if path.is_file() else path / "lip_sync.safetensors")}
+            about["judge"] = {"file": judge, "sha256": file_digest(path if path.is_file() else path / "lip_sync.safetensors")[:16]}
         return cls(**found, missing=missing, about=about, device=device)
 
 
@@ -74,15 +74,6 @@ def find(name: str, file: Optional[str]) -> Optional[Path]:
         return check_file(file, f"file for --{name}")
     cache = Path(torch.hub.get_dir(), "checkpoints")
     return next((path for pattern in CACHED[name] for path in sorted(cache.glob(pattern))), None)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, 16 hex digits."""
-    with path.open("rb") as file:
-        total = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            total.update(chunk)
-    return total.hexdigest()[:16]
 
 
 def _state(path: Path, name: str) -> dict:

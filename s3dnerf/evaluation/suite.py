@@ -13,7 +13,7 @@ from s3dnerf import metrics
 from s3dnerf.errors import InputError
 from s3dnerf.evaluation.action_units import unit_figures
 from s3dnerf.evaluation.faces import LEAST, IdentityFigures, landmark_figures
-from s3dnerf.evaluation.figures import CLIP_FIGURES, FIGURES, WHOLE_FIGURES
+from s3dnerf.evaluation.figures import CLIP_FIGURES, FIGURES
 from s3dnerf.evaluation.footage import Footage, read_footage
 from s3dnerf.evaluation.networks import Networks
 from s3dnerf.evaluation.picture import Chunk, PictureFigures

@@ -14,6 +14,7 @@ from torch import nn
 
 from s3dnerf.errors import CheckpointError
 from s3dnerf.models.hub import available_models, load_model
+from s3dnerf.processes import everybody, processes
 from s3dnerf.systems.shared_draws import SharedDraws, share_draws
 
 
@@ -112,17 +113,8 @@ class ModelSystem(pl.LightningModule):
 
     def gathered(self, values: list) -> list:
         """The values of all processes, one per clip, in the order of the clips: a process has every so manieth of them."""
-        if processes() == 1:
-            return values
-        found: list = [None] * processes()
-        torch.distributed.all_gather_object(found, values)
         nothing = object()
-        return [value for turn in zip_longest(*found, fillvalue=nothing) for value in turn if value is not nothing]
-
-
-def processes() -> int:
-    """How many processes train together."""
-    return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
+        return [value for turn in zip_longest(*everybody(values), fillvalue=nothing) for value in turn if value is not nothing]
 
 
 def load_part(model: nn.Module, part: str, path: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Literal, Optional, Union
 
 import numpy as np
 import pytorch_lightning as pl
@@ -81,7 +81,7 @@ class Plateau(EarlyStopping):
 class LoaderWait(pl.Callback):
     """Measures the loader against the model: logs `loader/wait`, the share of the time that training waits for batches, and
     `loader/images_per_second`, the images that the model takes while it does not, both of this process and over the last
-    fifty batches or so; says them at the end, over all.
+    fifty batches or so; says them at every validation, and at the end over all.
 
     Args:
         most: share of waiting above which it says what helps.
@@ -102,12 +102,19 @@ class LoaderWait(pl.Callback):
         self.recent, self.total = 0.98 * self.recent + step, self.total + step
         module.log_dict(dict(zip(("loader/wait", "loader/images_per_second"), self.figures(self.recent))))
 
+    def on_validation_start(self, trainer, module):
+        self.say(trainer, self.recent, f"step {trainer.global_step}: ")
+
     def on_train_end(self, trainer, module):
-        if trainer.is_global_zero and self.total[2]:
-            wait, speed = self.figures(self.total)
+        self.say(trainer, self.total, "")
+
+    def say(self, trainer, sums: np.ndarray, when: str) -> None:
+        """One line of the first process, once there has been a batch."""
+        if trainer.is_global_zero and sums[2]:
+            wait, speed = self.figures(sums)
             advice = "; raise data.workers (scripts/loader_speed.py says how far)" if wait > self.most else ""
-            print(f"loader: waited for {100 * wait:.0f} % of the time, by a model that takes {speed:.4g} images a second{advice}",
-                  flush=True)
+            print(f"{when}loader: waited for {100 * wait:.0f} % of the time, by a model that takes {speed:.4g} images a second"
+                  f"{advice}", flush=True)
 
     @staticmethod
     def figures(sums: np.ndarray) -> tuple[float, float]:
@@ -157,7 +164,8 @@ class NaNGuard(pl.Callback):
 
 
 def replay(module: pl.LightningModule, path: str) -> Tensor:
-    """The loss of a step that `NaNGuard` kept, with its gradients, on a freshly built system of the same configuration."""
+    """The loss of a step that `NaNGuard` kept, with its gradients, on a freshly built system of the same configuration; of
+    one of several processes, what it finds of its own examples alone."""
     kept = torch.load(path, map_location=module.device, weights_only=False)  # a clip is no tensor
     module.load_state_dict(kept["state_dict"])
     module.zero_grad()
@@ -181,18 +189,18 @@ class SyncPlateau(pl.Callback):
     def __init__(self, rounds: int = 3, fall: float = 0.02):
         super().__init__()
         self.rounds, self.fall = rounds, fall
-        self.values: list[float] = []
+        self.values: list[Union[Tensor, float]] = []
         self.means: list[float] = []
         self.said = False
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         if "lip_sync" in module.terms and trainer.global_step >= module.sync_warmup:
-            self.values.append(float(module.terms["lip_sync"]))
+            self.values.append(module.terms["lip_sync"])  # a number once it is asked for: now the device would be waited for
 
     def on_validation_end(self, trainer, module):
         if trainer.sanity_checking or not self.values:
             return
-        self.means.append(float(np.mean(self.values)))
+        self.means.append(float(np.mean([float(value) for value in self.values])))
         self.values = []
         first, later = self.means[0], self.means[1:]
         if self.said or len(later) < self.rounds or min(later) < first * (1 - self.fall):
@@ -205,7 +213,7 @@ class SyncPlateau(pl.Callback):
                   "without the mouth (lip_windows)", file=sys.stderr)
 
     def state_dict(self):
-        return {"values": self.values, "means": self.means, "said": self.said}
+        return {"values": [float(value) for value in self.values], "means": self.means, "said": self.said}
 
     def load_state_dict(self, state_dict):
         self.values, self.means, self.said = (state_dict[name] for name in ("values", "means", "said"))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import LIPS, FaceCode
 from s3dnerf.geometry import project
+from s3dnerf.losses import rows_of_all
 from s3dnerf.metrics import auc
 from s3dnerf.networks.lip_sync import HARD_SHIFT, LipSyncDiscriminator, centred, contrastive_loss, crop_lips
 from s3dnerf.systems.base import ModelSystem
@@ -64,7 +65,8 @@ class LipSyncSystem(ModelSystem):
     def training_step(self, clip: Clip, _index: int) -> Tensor:
         crops, mel = self.inputs(clip)
         lips, sound = self.model.lip_features(crops), self.model.sound_features(mel)
-        pair = self.model.embed_lips(lips), self.model.embed_sound(sound)
+        # wrong sounds are those of all processes
+        pair = [rows_of_all(found) for found in (self.model.embed_lips(lips), self.model.embed_sound(sound))]
         terms = {"contrast": contrastive_loss(*pair, self.model.temperature.exp().clamp_max(50))}
         if self.code_weight:
             code = centred(self.face_code.relative(clip.mesh, clip.mean_mesh[:, None])[..., :-1], 1)

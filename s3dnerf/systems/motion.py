@@ -10,7 +10,7 @@ from torch import Tensor
 
 from s3dnerf.face import EYELIDS, LIPS, MOVING
 from s3dnerf.metrics import correlation, spread_ratio
-from s3dnerf.models.one_shot import S3DNeRF
+from s3dnerf.models.one_shot import FaceFlow, S3DNeRF
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.types import Appearance, Clip, Motion
 
@@ -104,12 +104,12 @@ class MotionSystem(ModelSystem):
     test_step = validation_step
 
 
-def landmark_error(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip) -> Tensor:
+def landmark_error(model: S3DNeRF, appearance: Appearance, motion: Motion, clip: Clip, flow: Optional[FaceFlow] = None) -> Tensor:
     """Mean error of the deformation at the tracked landmarks that move, head units, with lips and eyelids counted three
-    times."""
+    times. `flow` is that of the motion by "point", where it is known."""
     points = clip.mesh[:, :, list(MOVING)]
     goal = clip.portrait.mesh[:, None, list(MOVING)] - points
-    moved, _ = model.displace(appearance, motion, model.flow(appearance, motion, "point"), points)
+    moved, _ = model.displace(appearance, motion, flow or model.flow(appearance, motion, "point"), points)
     error = (moved.offset - goal).abs().mean(-1)
     importance = torch.ones(len(MOVING), device=error.device)
     importance[:len(LIPS)] = importance[-len(EYELIDS):] = 3.0

@@ -78,7 +78,8 @@ class PersonSystem(ModelSystem):
         code_noise: standard deviation of what is added to tracked lip codes, so that few frames do not tell themselves apart
             by them.
         code_frames: frames per step from which speech is taught the lip code.
-        listener: weights whose speech encoder the model hears with.
+        body_share: share of steps in which the torso is told its own motion; in the others it goes by the head's pose.
+        listener: weights whose speech encoder and lip-sync expert the model hears with.
         update_every: steps between two looks at the occupancy grid; none where a patch is looked at, so that a stage on patches, which
             moves little, keeps the cells of the one before.
         update_share: share of its cells that are looked at.
@@ -88,14 +89,18 @@ class PersonSystem(ModelSystem):
                  optimizer: OptimizerCallable = torch.optim.Adam, scheduler: Optional[LRSchedulerCallable] = None,
                  train_only: Optional[list[str]] = None, init_from: Optional[dict[str, str]] = None, grid_rate: float = 5.0,
                  attention_rate: float = 1.0, lips_share: float = 1.0, code_noise: float = 0.1,
-                 code_frames: int = 96, listener: str = DEFAULT, update_every: int = 16, update_share: float = 0.25):
+                 code_frames: int = 96, body_share: float = 0.6, listener: str = DEFAULT, update_every: int = 16,
+                 update_share: float = 0.25):
         super().__init__(model, optimizer, scheduler, train_only, init_from)
         self.save_hyperparameters()
         self.objective, self.lips_share, self.code_noise, self.code_frames = objective, lips_share, code_noise, code_frames
+        self.body_share = body_share
         self.rates = {"grid": grid_rate, "attention": attention_rate}
         self.update_every, self.update_share = update_every, update_share
         if model.listener is not None and not init_from:
             model.listener.load_state_dict(load_model(listener).speech.state_dict())
+        if model.ear is not None and not init_from:
+            model.ear.load_state_dict(load_lip_sync(listener).sound.state_dict())
         self.expert = load_lip_sync(DEFAULT).requires_grad_(False) if objective.features else None
 
     def setup(self, stage: str) -> None:
@@ -107,6 +112,7 @@ class PersonSystem(ModelSystem):
             self.model.adopt(self.video, self.learned)
         self.heard = self.model.listen(self.video.mel.to(self.device))
         self.lips, self.eyes = (codes.to(self.device) for codes in self.model.lip_codes(self.video.mesh.to(self.device)))
+        self.body = self.video.body.to(self.device)
         if first and self.model.attention.linear:
             self.model.attention.fit(self.heard[:self.learned], self.lips[:self.learned])
 
@@ -117,7 +123,8 @@ class PersonSystem(ModelSystem):
 
     def on_validation_start(self) -> None:
         """Brings what the recording holds to the device, to which the model has been moved since `setup`."""
-        self.heard, self.lips, self.eyes = (values.to(self.device) for values in (self.heard, self.lips, self.eyes))
+        brought = (values.to(self.device) for values in (self.heard, self.lips, self.eyes, self.body))
+        self.heard, self.lips, self.eyes, self.body = brought
 
     on_test_start = on_validation_start
 
@@ -150,11 +157,13 @@ class PersonSystem(ModelSystem):
         return total
 
     def condition(self, frame: Tensor, by_lips: bool) -> Condition:
-        """What recorded frames [F] were under: lips as tracked or as heard, eyes as tracked, and their own appearance."""
+        """What recorded frames [F] were under: lips as tracked or as heard, eyes and torso as tracked, and their own
+        appearance."""
         code = self.lips[frame] if by_lips else self.model.hear(self.heard, frame)
         if self.training and by_lips:
             code = code + self.code_noise * torch.randn_like(code)
-        return Condition(code, self.eyes[frame], torch.where(frame < self.learned, frame, -1))
+        told = not self.training or torch.rand(()) < self.body_share
+        return Condition(code, self.eyes[frame], torch.where(frame < self.learned, frame, -1), self.body[frame] if told else None)
 
     def picture_terms(self, batch: PixelBatch, head: PackedColours, torso: Tensor, torso_colour: Tensor) -> dict[str, Tensor]:
         """The terms that compare rendered pixels with recorded ones. Behind the head and its outline lies the background plate,

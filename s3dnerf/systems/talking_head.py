@@ -1,6 +1,7 @@
 """Training of the talking head on rendered frames."""
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 import torch
@@ -13,7 +14,7 @@ from s3dnerf.losses import Objective, crop, landmark_pixels, lip_weights, render
 from s3dnerf.metrics import psnr
 from s3dnerf.models.hub import load_lip_sync
 from s3dnerf.models.one_shot import S3DNeRF
-from s3dnerf.networks.lip_sync import crop_lips
+from s3dnerf.networks.lip_sync import crop_lips, shrink_of
 from s3dnerf.networks.patch_discriminator import PatchDiscriminator, feature_distance, hinge_loss
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.systems.motion import disturb, landmark_error, opening_probe
@@ -45,13 +46,15 @@ class TalkingHeadSystem(ModelSystem):
         full_stride: pixels per ray in full frames.
         sync_warmup: steps over which the weight of the lip-sync term rises from 0.
         speech_pixels: compare pixels in the steps that speech drives too, as the paper does.
+        recompute: keep no inner values of the field for the gradient, but compute them again (gradient checkpointing): less
+            memory, more time, the same gradients.
     """
 
     def __init__(self, model: S3DNeRF, objective: Objective = Objective(), optimizer: OptimizerCallable = torch.optim.Adam,
                  scheduler: Optional[LRSchedulerCallable] = None, train_only: Optional[list[str]] = None,
                  init_from: Optional[dict[str, str]] = None, lip_sync: Optional[str] = None, face_share: float = 0.7,
                  lip_windows: float = 0.6, full_frames: float = 0.2, window: int = 80, full_stride: int = 8,
-                 sync_warmup: int = 100, speech_pixels: bool = False):
+                 sync_warmup: int = 100, speech_pixels: bool = False, recompute: bool = False):
         super().__init__(model, optimizer, scheduler, train_only, init_from)
         self.save_hyperparameters()
         if face_share < 1 and not (objective.offset or objective.lip_sync or speech_pixels):
@@ -59,7 +62,7 @@ class TalkingHeadSystem(ModelSystem):
                              "that speech drives need one of them: give it a weight, or set face_share to 1")
         self.objective, self.face_share = objective, face_share
         self.lip_windows, self.full_frames, self.window, self.full_stride = lip_windows, full_frames, window, full_stride
-        self.sync_warmup, self.speech_pixels = sync_warmup, speech_pixels
+        self.sync_warmup, self.speech_pixels, model.recompute = sync_warmup, speech_pixels, recompute
         self.expert = load_lip_sync(lip_sync).requires_grad_(False) if objective.lip_sync else None
         self.critic = PatchDiscriminator() if objective.adversarial or objective.features else None
 
@@ -69,10 +72,11 @@ class TalkingHeadSystem(ModelSystem):
         by_face = bool(torch.rand(()) < self.face_share)
         appearance = self.model.encode(clip.portrait)
         motion = self.drive(clip, by_face)
-        rendering = self.model.render(appearance, motion, clip.cameras, window, stride)
+        flow = self.model.flow(appearance, motion)
+        rendering = self.model.render(appearance, motion, clip.cameras, window, stride, flow)
         terms = rendering_terms(rendering, clip, window, self.objective) if by_face or self.speech_pixels else {}
         if self.objective.wants("offset"):
-            terms["offset"] = landmark_error(self.model, appearance, motion, clip)
+            terms["offset"] = landmark_error(self.model, appearance, motion, clip, replace(flow, lattice=None))
         if self.objective.wants("deformation"):
             terms["deformation"] = (self.model.deform(appearance, motion).offset ** 2).mean()
         if self.expert is not None and on_lips and not by_face:
@@ -118,7 +122,7 @@ class TalkingHeadSystem(ModelSystem):
 
     def sync_error(self, rendering: Rendering, clip: Clip, window: Window) -> Tensor:
         """1 - cosine between the rendered lips and the speech, by the frozen expert (S3D-NeRF, lip-sync loss)."""
-        lips = crop_lips(rendering.image, landmark_pixels(clip.mesh, clip.cameras, window))
+        lips = crop_lips(rendering.image, landmark_pixels(clip.mesh, clip.cameras, window), shrink_of(self.model.image_size))
         return self.expert.distance(lips, clip.mel)
 
     def critic_terms(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from s3dnerf.data.shards import decode_wav, write_whole
 from s3dnerf.errors import DatasetError
 from s3dnerf.losses import reduced
 from s3dnerf.media import FPS, SAMPLES_PER_FRAME, VideoWriter
+from s3dnerf.processes import everybody
 from s3dnerf.significance import interval
 from s3dnerf.types import Clip, Motion, Rendering
 
@@ -283,11 +284,7 @@ def commit(path: Path) -> Optional[dict[str, Any]]:
 
 def gathered(rows: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """The rows of all processes."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, rows)
-    return {key: row for part in parts for key, row in part.items()}
+    return {key: row for part in everybody(rows) for key, row in part.items()}
 
 
 def intervals(rows: dict[str, dict[str, float]], figures: list[str]) -> dict[str, float]:

@@ -1,4 +1,8 @@
 """Finding faces with the networks that MediaPipe carries."""
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,3 +43,16 @@ def test_tiles_cover_the_picture(size, side):
     for tile in tiles(size, side):
         seen[tile] += 1
     assert seen.min() >= 1
+
+
+def test_faces_are_found_without_matplotlib_which_can_still_be_imported():
+    code = """
+import sys
+from s3dnerf.data.detection import FaceDetector
+with FaceDetector(still=True) as detector:
+    detector.faces(__import__("numpy").zeros((64, 64, 3), "uint8"))
+assert "matplotlib" not in sys.modules and "mediapipe" in sys.modules
+import matplotlib.pyplot
+assert matplotlib.pyplot.figure
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -2,12 +2,13 @@
 import os
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from s3dnerf.data.engine import THREADS, each_done
+from s3dnerf.data.engine import AHEAD, KILLED, THREADS, each_done, in_order
 from s3dnerf.errors import DependencyError, S3DNeRFError
 
 
@@ -45,3 +46,46 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(DependencyError, match=r"pip install 's3dnerf\[ray\]'"):
         list(each_done(int, ["1"], "ray"))
+
+
+def meet(folder, job):
+    """Who does the job, once two have begun one; the first jobs take longest."""
+    (Path(folder) / str(os.getpid())).touch()
+    begin = time.monotonic()
+    while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < begin + 60:
+        time.sleep(0.01)
+    time.sleep(0.2 * (job == 0))
+    return job, os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_results_come_in_order_from_workers_that_take_turns_with_a_device_each(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    asked = []
+    jobs = (asked.append(job) or job for job in range(12))
+    results = in_order(partial(meet, tmp_path), jobs, workers=2, devices=2)
+    found = [next(results)]
+    assert len(asked) == 2 * AHEAD  # memory does not grow
+    found += results
+    assert [job for job, _, _ in found] == list(range(12))
+    devices = {process: device for _, process, device in found}
+    assert len(devices) == 2 and os.getpid() not in devices and set(devices.values()) == {"0", "1"}
+
+
+def test_a_worker_has_a_device_of_those_that_the_program_was_left(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5")
+    assert list(in_order(os.getenv, ["CUDA_VISIBLE_DEVICES"], workers=1, devices=2)) == ["2"]
+
+
+def test_a_worker_that_is_killed_ends_what_waits_for_results():
+    with pytest.raises(S3DNeRFError, match=KILLED):
+        list(in_order(signal.raise_signal, [signal.SIGKILL, signal.SIGKILL], workers=1))
+
+
+def test_what_a_job_raises_is_raised_where_its_result_is_asked_for():
+    results = in_order(int, ["1", "x", "2"], workers=1)
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="invalid literal"):
+        next(results)
+    with pytest.raises(DependencyError), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "ray", None)
+        list(in_order(int, ["1"], "ray"))

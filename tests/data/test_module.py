@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from s3dnerf.data.module import (ClipDataModule, Epoch, balanced, half, jitter_colours, make_clip, make_example,
-                                 make_validation_example)
+                                 make_validation_example, usual_workers)
 from s3dnerf.data.shards import read_people, stored_clips, write_shards
 from s3dnerf.errors import DatasetError
 from s3dnerf.face import INNER_LIPS, eye_opening, mouth_opening
@@ -218,3 +218,12 @@ def test_smaller_frames_are_the_larger_ones_averaged_with_cameras_that_fit(shard
 def test_frames_larger_than_the_shards_are_refused(shards):
     with pytest.raises(DatasetError, match="--size 96"):
         next(iter(module(shards, size=96).train_dataloader()))
+
+
+@pytest.mark.parametrize("devices, cores, workers", [(0, 64, 1), (1, 4, 3), (8, 64, 7), (2, 96, 8), (8, 8, 1)])
+def test_loaders_share_the_cores_of_the_job_beside_gpus(shards, monkeypatch, devices, cores, workers):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: devices > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: devices)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: set(range(cores)), raising=False)
+    assert usual_workers() == workers == ClipDataModule(train=str(shards)).workers
+    assert ClipDataModule(train=str(shards), workers=5).workers == 5

@@ -57,7 +57,7 @@ def film(path, image, seconds=1.2, fps=25, hertz=440, drift=1.0, zoom=0.0, mirro
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    from skimage.data import astronaut, chelsea
+    from skimage.data import astronaut
 
     folder, head = tmp_path_factory.mktemp("videos"), np.ascontiguousarray(astronaut()[:256, 96:352])
     film(folder / "ann" / "one.mp4", head)
@@ -251,30 +251,19 @@ def flicker(path, image, late, frames=66):
             writer.write((image * (0.7 + 0.3 * value)).astype(np.uint8))
 
 
-def flicker_expert():
-    """Matches brightness and loudness, in windows of nine frames less their mean."""
-    def match(images, _landmarks, mel):
-        rows = images.mean((2, 3, 4)), mel[..., 18:22].amax(2).mean(2)
-        windows = [torch.nn.functional.normalize(row.unfold(1, 9, 1) - row.unfold(1, 9, 1).mean(-1, keepdim=True), dim=-1)
-                   for row in rows]
-        return windows[0] @ windows[1].transpose(1, 2)
-
-    return match
-
-
 @pytest.fixture(scope="module", params=[3, -5, 0])
-def moved(request, tmp_path_factory):
+def moved(request, brightness_expert, tmp_path_factory):
     """How late, the sound of the whole file, and the pieces of a recording of 66 frames."""
     from skimage.data import astronaut
 
     path = tmp_path_factory.mktemp("flicker") / "film.mp4"
     flicker(path, np.ascontiguousarray(astronaut()[:256, 96:352]), request.param)
     row = {"file": "film.mp4", "person": "x", "split": "s", "source": "t"}
-    run(Job(path, row, 64, 1.2, path.with_suffix(".pkl"), flicker_expert))
+    run(Job(path, row, 64, 1.2, path.with_suffix(".pkl"), brightness_expert))
     return request.param, read_sound(path), pickle.loads(path.with_suffix(".pkl").read_bytes())
 
 
-def test_sound_out_of_step_is_moved_alike_in_all_pieces(moved):
+def test_sound_out_of_step_is_moved_alike_in_all_pieces(moved, brightness_expert):
     late, sound, found = moved
     assert [(piece.number, piece.first) for piece in found] == [(0, 0), (1, 30)]
     for piece in found:
@@ -285,15 +274,15 @@ def test_sound_out_of_step_is_moved_alike_in_all_pieces(moved):
         due = cut_sound(sound, piece.first + late, FRAMES)
         assert np.abs(clip.speech - due).max() < 1e-4
         assert np.abs(np.load(io.BytesIO(piece.fields["mel.npy"])).astype(np.float32) - log_mel(due).numpy()).max() < 0.1
-        match = flicker_expert()(torch.from_numpy(clip.frames).permute(0, 3, 1, 2)[None] / 255.0, None,
+        match = brightness_expert()(torch.from_numpy(clip.frames).permute(0, 3, 1, 2)[None] / 255.0, None,
                                  mel_windows(log_mel(clip.speech), FRAMES)[None])
         assert match[0].diagonal()[6:-6].min() > 0.8  # in step now
 
 
-def test_prepare_tells_what_was_moved_and_nothing_without_an_expert(videos, tmp_path, capsys):
+def test_prepare_tells_what_was_moved_and_nothing_without_an_expert(videos, brightness_expert, tmp_path, capsys):
     only = dict(split=["val"], size=64, workers=1, clips_per_shard=3, max_seconds=1.2)
     table = {}
-    for name, expert in (("with", flicker_expert), ("without", None), ("with", flicker_expert)):
+    for name, expert in (("with", brightness_expert), ("without", None), ("with", brightness_expert)):
         prepare(videos / "manifest.tsv", videos, tmp_path, expert=expert, **only)
         with (tmp_path / "val" / "report.tsv").open() as file:
             table[name], = csv.DictReader(file, delimiter="\t")

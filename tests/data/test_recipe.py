@@ -42,6 +42,19 @@ def test_names_say_who_it_is_and_the_split_goes_by_person(tmp_path, name, file, 
     assert row | more == row
 
 
+def test_all_seven_views_of_mead_are_heard_and_brought_into_step_by_the_front_one(tmp_path):
+    place = "M005/video/{}/surprised/level_3/012.mp4"
+    views = ("down", "front", "left_30", "left_60", "right_30", "right_60", "top")
+    for view in views:
+        (tmp_path / place.format(view)).parent.mkdir(parents=True)
+        (tmp_path / place.format(view)).write_bytes(b"")
+    rows, left = Recipe.read(DATASETS / "mead" / "recipe.yaml").rows(tmp_path)
+    assert [row["view"] for row in rows] == list(views) and not left
+    for row in rows:
+        assert row["in_step_with"] == place.format("front") and row["sound"] == "M005/audio/surprised/level_3/012.m4a"
+        assert (row["person"], row["emotion"], row["level"], row["take"]) == ("M005", "surprised", "3", "012")
+
+
 @pytest.mark.parametrize("name, file", [("hdtf", "XX_Ann_000.mp4"), ("hdtf", "WDA_Ann.mp4"), ("hdtf", "coverage.tsv"),
                                         ("mead", "M003/audio/happy/level_2/001.m4a"), ("mead", "X003/video/front/happy/level_2/001.mp4"),
                                         ("person", "ann/holiday.mp4"), ("synthetic", "synthetic_p000_003-000.wav")])

@@ -151,6 +151,32 @@ def test_frames_that_nobody_asked_for_are_not_looked_at(fields):
         pass
 
 
+def test_only_frames_from_a_key_frame_on_are_decoded(fields, monkeypatch):
+    import av
+
+    opened, decoded = av.open, []
+
+    class Counted:
+        def __init__(self, *words):
+            self.container = opened(*words)
+            self.streams, self.seek = self.container.streams, self.container.seek
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_error):
+            self.container.close()
+
+        def decode(self, stream):
+            for frame in self.container.decode(stream):
+                decoded.append(round(frame.time * 25))
+                yield frame
+
+    monkeypatch.setattr(av, "open", Counted)
+    decode_video(fields["mp4"], [38, 13], SIZE)
+    assert decoded == [12, 13, 36, 37, 38]
+
+
 def test_shards_hold_no_time_and_no_user(tmp_path, fields):
     paths = [write_shards([("a", fields)], tmp_path / name, "x")[0] for name in ("one", "two")]
     assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -38,10 +38,17 @@ def test_everything_is_counted():
     assert re.search(r"<td>two faces<td class=n>20<", page) and re.search(r"<td>no sound<td class=n>2<", page)
     assert re.search(r"<td>ann<td class=n>60<td class=n>2.0<td class=n>22<", page)
     assert "<td>&lt;b&gt;<td class=n>3<td class=n>0.1<td class=n>0<" in page and "<b>" not in page
-    assert "What was converted or left out (3 clips)" in page
+    assert "What was converted, moved or left out (3 clips)" in page
     assert f"Kept ({KEPT_FACES} of 63)" in page and f"Refused: two faces ({REFUSED_FACES} of 20)" in page
     assert page.count("<img") == KEPT_FACES + REFUSED_FACES + 2
     assert "Nothing was refused." in summary_page("val", shown(1)) and "0 of 2 clips kept" in summary_page("val", pieces()[-2:])
+
+
+def test_sound_that_was_moved_is_told():
+    moved = shown(2, sync_offset=-2, remarks="a cut") + shown(1, sync_offset=3)
+    page = summary_page("train", moved + shown(1, "x", sync_offset=10))
+    assert page.count("a cut; the sound was 2 frames early, and was moved") == 2 and "(3 clips)" in page
+    assert page.count("the sound was 3 frames late, and was moved") == 1 and "10 frames" not in page
 
 
 def test_histograms_hold_every_clip_that_has_a_figure():

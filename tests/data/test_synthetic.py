@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from s3dnerf.data.shards import decode_sample, read_people
-from s3dnerf.data.synthetic import draw_blinks, draw_person, head_cameras, one_thread, synthesize, synthetic_clip
+from s3dnerf.data.synthetic import draw_blinks, draw_person, head_cameras, synthesize, synthetic_clip
 from s3dnerf.data.synthetic_head import Expression, look_up, to_directions, to_points
 from s3dnerf.data.synthetic_picture import meet, paint_wall, take_picture
 from s3dnerf.data.synthetic_speech import articulation, voice
@@ -16,6 +16,7 @@ from s3dnerf.face import INNER_LIPS, LANDMARKS_68, LIPS, RIGID, eye_opening, met
 from s3dnerf.geometry import (euler_from_rotation, frontal_camera, orbit, project, rigid_inverse, unproject)
 from s3dnerf.media import SAMPLES_PER_FRAME, log_mel
 from s3dnerf.types import Cameras
+from s3dnerf.workers import alone
 
 SPEAKING = Expression(opening=0.2, rounding=0.6, blink=0.3)
 SIZE = 96
@@ -38,7 +39,7 @@ def view(yaw: float, pitch: float = 0.0, size: int = SIZE) -> Cameras:
 def picture(person, expression, camera, size=SIZE, oversampling=1):
     head, paint = person
     body = rigid_inverse(frontal_camera(size).camera_to_world)
-    with one_thread():
+    with alone():
         return take_picture(head, paint, expression, head.surface(expression), paint_wall(paint, size), camera, body, oversampling)
 
 

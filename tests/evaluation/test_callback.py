@@ -5,11 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
+import numpy as np
+import pytest
 import torch
 
 from s3dnerf.cli import main
 from s3dnerf.data.module import ClipDataModule, make_clip, shard_paths
 from s3dnerf.data.whole_clips import whole_clips
+from s3dnerf.evaluation.callback import footage
+from s3dnerf.evaluation.footage import read_footage
+from s3dnerf.evaluation.networks import Networks
+from s3dnerf.evaluation.suite import Suite
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--data.init_args.size", "64", "--model.init_args.model.init_args.image_size", "64",
@@ -49,3 +56,25 @@ def test_two_processes_report_what_one_does(shards, tmp_path, capsys):
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert len(one["clips"]) == 4 == one["means"]["psnr"]["clips"] and done.stdout.count("4 clips, 120 frames") == 1
     assert one == two and 5 < one["means"]["psnr"]["mean"] < 60
+
+
+def test_frames_of_test_have_the_figures_that_evaluate_finds_in_a_video_of_them(shards, tmp_path):
+    """A video without loss, so that nothing else is between the two."""
+    clip = next(iter(ClipDataModule(val=str(shards), val_clips=1).test_dataloader()))
+    true, sound = clip.frames[0, :14], clip.sound[0, :14 * 640].numpy()
+    made = true.roll(2, -1)
+    pairs = [[footage("x", frames, sound) for frames in (made, true)]]
+    for name, frames in zip("ab", pairs[0]):
+        with av.open(str(tmp_path / f"{name}.mkv"), "w") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            track = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+            stream.height, stream.width, stream.pix_fmt = *made.shape[-2:], "bgr0"
+            for picture in frames.frames():
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            heard = av.AudioFrame.from_ndarray((sound * 32767).round().astype(np.int16)[None], format="s16", layout="mono")
+            heard.rate, heard.pts = 16000, 0
+            container.mux([*stream.encode(None), *track.encode(heard), *track.encode(None)])
+    pairs.append([read_footage(tmp_path / f"{name}.mkv") for name in "ab"])
+    suite = Suite(Networks.load())
+    test, evaluate = (suite.measure(*pair).figures for pair in pairs)
+    assert test == pytest.approx(evaluate, abs=1e-3) and test["psnr"] < 40 and test["judge_c"] is not None

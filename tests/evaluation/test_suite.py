@@ -53,7 +53,8 @@ def test_nothing_flatters_shuffled_frozen_or_soft_videos(rows):
         assert found["mouth_correlation"] < 0.6 and found["m_lmd"] > 0.5 and found["lmd_centred"] > 0.2 and found["flicker"] > 0.3
         assert max(found[f"psnr{region}"] for region in REGIONS) < 40 and max(found[f"ssim{region}"] for region in REGIONS) < 0.98
         assert found["ssim_gaussian_mouth"] < found["ssim_gaussian"] < 1
-    assert rows["frozen"]["mouth_spread"] < 0.01 and rows["frozen"]["jitter"] < 0.01 and rows["frozen"]["mouth_correlation"] == 0
+    frozen = rows["frozen"]
+    assert max(frozen["mouth_spread"], frozen["jitter"]) < 0.01 and abs(frozen["mouth_correlation"]) < 1e-6
     soft = rows["soft"]
     assert soft["sharpness_face"] < 0.3 and soft["cpbd"] < soft["cpbd_truth"] and soft["psnr"] < 45
 

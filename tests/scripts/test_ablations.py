@@ -17,6 +17,7 @@ from s3dnerf.geometry import project
 from s3dnerf.media import read_sound
 from s3dnerf.models.hub import load_lip_sync, load_model
 from s3dnerf.networks.lip_sync import LipSyncDiscriminator
+from s3dnerf.significance import interval
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,8 @@ def test_what_is_missing_says_so_and_differences_are_marked(script, tmp_path, mo
     assert script.perceptual_network() is None
     rng = np.random.default_rng(0)
     base = rng.normal(size=30)
-    rows = lambda shift: [{"ssim": a + shift + 0.01 * b, "lpips": None} for a, b in zip(base, rng.normal(size=30))]
+    rows = lambda shift: [{"clip": str(i), "ssim": a + shift + 0.01 * b, "lpips": None}
+                          for i, (a, b) in enumerate(zip(base, rng.normal(size=30)))]
     script.write_table({"full": rows(0), "other": rows(0.1)}, tmp_path, "missing", ["how"])
     lines = (tmp_path / "ablations.md").read_text().splitlines()
     assert lines[0] == "how" and "*" in lines[-1] and "*" not in lines[-2] and "missing" in lines[-1]
@@ -157,8 +159,15 @@ def test_what_is_missing_says_so_and_differences_are_marked(script, tmp_path, mo
                        tmp_path, "missing", [])
     lines = (tmp_path / "ablations.md").read_text().splitlines()
     assert "lost (empty)" in lines[-1] and "empty" not in lines[-2]
-    mean, half = script.interval([1.0, None, 3.0])
-    assert mean == 2 and half == pytest.approx(1.96) and script.interval([None]) == (None, None)
+
+
+def test_a_cell_has_the_interval_that_reports_have(script, tmp_path):
+    values = [1.0, 2.0, 4.0, 8.0]
+    rows = [{"clip": str(i), "ssim": value} for i, value in enumerate(values)]
+    script.write_table({"full": rows}, tmp_path, "missing", [])
+    found = interval(values)
+    assert f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})" in (tmp_path / "ablations.md").read_text()
+    assert f"{found.mean},{found.low},{found.high}" in (tmp_path / "ablations.csv").read_text()
 
 
 def test_figures_are_kept_under_their_key(script, tmp_path):

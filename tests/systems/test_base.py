@@ -72,7 +72,7 @@ def test_values_of_all_processes_come_in_the_order_of_the_clips(clips, processes
         assert own == shares[1]
         found[:] = shares
 
-    monkeypatch.setattr(base, "processes", lambda: processes)
+    monkeypatch.setattr("s3dnerf.processes.processes", lambda: processes)
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     assert NoiseSystem().gathered(shares[1]) == list(range(clips))
 

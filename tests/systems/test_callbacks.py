@@ -116,12 +116,16 @@ def test_the_loader_is_measured_against_the_model(waited, share, advice, monkeyp
     """Three steps of a tenth of a second with ten images each, and so long a wait before each."""
     clock, logged, callback = iter([0.0, 0.1, 1.0, 1.1, 2.0, 2.1]), {}, LoaderWait()
     monkeypatch.setattr("s3dnerf.systems.callbacks.time.perf_counter", lambda: next(clock))
-    trainer = SimpleNamespace(train_dataloader=SimpleNamespace(waited=waited), is_global_zero=True)
+    trainer = SimpleNamespace(train_dataloader=SimpleNamespace(waited=waited), is_global_zero=True, global_step=7)
+    callback.on_validation_start(trainer, None)
+    assert not capsys.readouterr().out, "nothing was drawn yet"
     module, batch = SimpleNamespace(log_dict=logged.update), SimpleNamespace(mesh=torch.zeros(2, 5, 478, 3))
     for step in range(3):
         callback.on_train_batch_start(trainer, module, batch, step)
         callback.on_train_batch_end(trainer, module, None, batch, step)
     assert logged == pytest.approx({"loader/wait": share, "loader/images_per_second": 100.0}, rel=0.02)
-    callback.on_train_end(trainer, module)
+    callback.on_validation_start(trainer, module)
+    during, _ = capsys.readouterr().out, callback.on_train_end(trainer, module)
     said = capsys.readouterr().out
+    assert during == f"step 7: {said}"
     assert f"waited for {100 * share:.0f} %" in said and "100 images a second" in said and ("data.workers" in said) == advice

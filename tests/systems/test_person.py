@@ -47,6 +47,24 @@ def batches(data):
     return list(data.train_dataloader())
 
 
+def test_the_torso_is_told_its_own_motion_in_some_steps_and_always_where_it_is_shown(new_person, data):
+    frame, grids = torch.tensor([3, 20]), {"levels": 3, "channels": 2, "finest": 32, "entries": 2048, "body": True}
+    never, always = (system(partial(new_person, torso=grids), data, body_share=share) for share in (0.0, 1.0))
+    assert never.condition(frame, True).body is None
+    assert torch.equal(always.condition(frame, True).body, data.video.body[frame])
+    assert torch.equal(never.eval().condition(frame, True).body, data.video.body[frame])
+    always.training_step(batches(data)[1], 0).backward()
+    taught = lambda net: any(p.grad is not None and p.grad.any() for p in net.parameters())
+    assert taught(always.model.torso.deform_body) and not taught(always.model.torso.deform)
+
+
+def test_the_kernel_s_ear_is_the_expert_s_and_is_not_taught(new_person, data):
+    found = system(partial(new_person, readout="kernel"), data)
+    mel = data.video.mel[None]
+    assert torch.equal(found.model.eval().ear(mel[0] / 4), found.expert.sound_features(mel)[0])
+    assert not any(p.requires_grad for p in found.model.ear.parameters())
+
+
 def test_every_part_is_taught(new_person, data):
     (patch, scattered), found = batches(data), system(partial(new_person, readout="convolution"), data)
     total = found.training_step(scattered, 0)
