@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from s3dnerf.planar import BLACK, GREY, SPAN, is_planar
+
 SHARE, LEAST = 0.04, 13
 """height of the letters: share of the frame's short side, and pixels at least"""
 VEIL = 0.55
@@ -31,9 +33,22 @@ class Label:
         self.keep, self.add = (1 - VEIL) * (1 - letters), 255 * letters
 
     def frame(self, frame: np.ndarray) -> np.ndarray:
-        """A frame [H, W, 3] uint8 with the label; the one that is given stays as it was."""
+        """A frame [H, W, 3] uint8, or a planar one (`planar.py`), with the label; the one that is given stays as it was."""
         frame = frame.copy()
+        if is_planar(frame):
+            return self._planar(frame)
         frame[self.place] = np.rint(frame[self.place] * self.keep + self.add).astype(np.uint8)
+        return frame
+
+    def _planar(self, frame: np.ndarray) -> np.ndarray:
+        """The same of brightness; what is dark or white has no colour, which is mixed with the mean of its four pixels."""
+        height, width = len(frame) * 2 // 3, frame.shape[1]
+        keep, add = np.ones((height, width), np.float32), np.zeros((height, width), np.float32)
+        keep[self.place], add[self.place] = self.keep[..., 0], self.add[..., 0]
+        bright, colour = frame[:height], frame[height:].reshape(2, height // 2, width // 2)
+        bright[:] = np.rint((bright.astype(np.float32) - BLACK) * keep + add * SPAN + BLACK)
+        share = keep.reshape(height // 2, 2, width // 2, 2).mean((1, 3))
+        colour[:] = np.rint((colour.astype(np.float32) - GREY) * share + GREY)
         return frame
 
 

@@ -8,6 +8,7 @@ from typing import Optional, Union
 import numpy as np
 
 import s3dnerf
+from s3dnerf.digest import file_digest
 from s3dnerf.errors import InputError
 from s3dnerf.media import PathLike, check_file
 
@@ -74,4 +75,4 @@ def photo_hash(photo: Union[PathLike, np.ndarray]) -> str:
     """SHA-256, hexadecimal, of the file of a photo, or of the bytes of pixels [H, W, 3] uint8."""
     if isinstance(photo, np.ndarray):
         return hashlib.sha256(np.ascontiguousarray(photo).tobytes()).hexdigest()
-    return hashlib.sha256(check_file(photo, "photo").read_bytes()).hexdigest()
+    return file_digest(check_file(photo, "photo"))

@@ -14,6 +14,8 @@ from typing import Iterable, Optional
 
 import numpy as np
 
+from s3dnerf.planar import BLACK, SPAN, is_planar
+
 PERIOD = 128
 """pixels from one tile to the next"""
 BAND = (8, 25)
@@ -120,15 +122,26 @@ class Watermark:
             self.picture *= beside_face(width, height, region)
 
     def frame(self, frame: np.ndarray) -> np.ndarray:
-        """A frame [H, W, 3] uint8 RGB with the mark; the same change to the three channels leaves colour as it was."""
+        """A frame [H, W, 3] uint8 RGB, or a planar one (`planar.py`), with the mark; the same change to the three channels leaves
+        colour as it was."""
         import cv2
 
-        change = cv2.multiply(self.picture, gain(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)))
-        loud = float(cv2.norm(change)) / change.size ** 0.5
-        if loud > LOUDEST:
-            change *= LOUDEST / loud
+        if is_planar(frame):
+            marked, height = frame.copy(), len(self.picture)
+            luma = cv2.convertScaleAbs(cv2.subtract(frame[:height], BLACK), alpha=1 / SPAN)
+            cv2.add(frame[:height], self._change(luma) * SPAN, dst=marked[:height], dtype=cv2.CV_8U)
+            return marked
+        change = self._change(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
         up, down = (cv2.cvtColor(cv2.convertScaleAbs(part), cv2.COLOR_GRAY2RGB) for part in (cv2.max(change, 0), cv2.min(change, 0)))
         return cv2.subtract(cv2.add(np.ascontiguousarray(frame), up), down)
+
+    def _change(self, luma: np.ndarray) -> np.ndarray:
+        """[H, W] float32 grey levels to be added to a picture whose grey levels are given, [H, W] uint8."""
+        import cv2
+
+        change = cv2.multiply(self.picture, gain(luma))
+        loud = float(cv2.norm(change)) / change.size ** 0.5
+        return change * (LOUDEST / loud) if loud > LOUDEST else change
 
 
 def beside_face(width: int, height: int, region: tuple[slice, slice]) -> np.ndarray:
