@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Optional, Sequence
@@ -20,8 +21,9 @@ from s3dnerf.marking.marks import Marks, Origin
 from s3dnerf.media import SAMPLES_PER_FRAME, VideoWriter, check_file
 from s3dnerf.models.hub import DEFAULT, load_model, save_model
 from s3dnerf.paste import to_bytes
+from s3dnerf.progress import counting
 from s3dnerf.sheet import compare
-from s3dnerf.types import Condition
+from s3dnerf.types import Cameras, Condition
 
 METHODS = {"rad-nerf": "rad_nerf_stages.yaml", "ad-nerf": "ad_nerf_stages.yaml", "disentangled": "disentangled_stages.yaml",
            "adapt": "adapt_stages.yaml"}
@@ -111,24 +113,35 @@ def _same_run(output: Path, video: str, method: str, size: Optional[int]) -> dic
 
 @torch.inference_mode()
 def show_held_out(model, shards: Path, output: Path, frames: Optional[int] = None) -> None:
-    """Writes held_out.mp4, the end of the recording that was not learned from, driven by its own speech, head motion and
-    eyes; recording.mp4, the same as it was; and preview.png, both side by side."""
+    """Writes held_out.mp4, the end of the recording that was not learned from, driven by its own speech, eyes and motion of
+    head and torso; held_out_head.mp4, the same by the head's motion alone, where that makes a difference; recording.mp4, the same
+    as it was; and preview.png, recording and held_out.mp4 side by side."""
     video = read_person(str(shards), model.image_size)
     first = learned_frames(len(video.frames))
     last = min(len(video.frames), first + (frames or len(video.frames)))
     sound = video.sound[first * SAMPLES_PER_FRAME:last * SAMPLES_PER_FRAME]
     codes, eyes = model.speech_codes(sound), model.lip_codes(video.mesh)[1][first:last]
-    rows = []
-    size, heard = model.image_size, sound.numpy()
-    marking = Marking(Marks(), Origin(output.resolve().name), size, size, (slice(0, size), slice(0, size)))
-    with MarkedWriter(output / "held_out.mp4", size, size, marking, sound=heard) as ours, \
-            VideoWriter(output / "recording.mp4", size, size, sound=heard) as theirs:
-        for index in range(last - first):
-            condition = Condition(codes[index:index + 1], eyes[index:index + 1], torch.tensor([-1]))
-            frame = to_bytes(model.render(video.cameras[first + index:first + index + 1], condition).image)[0]
-            recorded = video.frames[first + index].numpy()
-            theirs.write(recorded)
-            ours.write(frame)
-            if index % max(1, (last - first) // 10) == 0:
-                rows.append((recorded, frame))
-    compare([np.concatenate(row) for row in rows[:10]], output / "preview.png")
+    heard, count = sound.numpy(), last - first
+    condition = Condition(codes, eyes, torch.full((count,), -1), video.body[first:last])
+    shown = {"held_out": condition}
+    if model.path_body is not None:
+        shown["held_out_head"] = replace(condition, body=None)
+    for name, driven in shown.items():
+        _write_marked(output / f"{name}.mp4", model, video.cameras[first:last], driven, heard)
+    recorded = video.frames[first:last].numpy()
+    with VideoWriter(output / "recording.mp4", model.image_size, model.image_size, sound=heard) as theirs:
+        for frame in recorded:
+            theirs.write(frame)
+    some = np.arange(0, count, max(1, count // 10))[:10]
+    ours = [to_bytes(model.render(video.cameras[first + k:first + k + 1], condition[k:k + 1]).image)[0] for k in some]
+    compare([np.concatenate(pair) for pair in zip(recorded[some], ours)], output / "preview.png")
+
+
+def _write_marked(path: Path, model, cameras: Cameras, condition: Condition, heard: np.ndarray) -> None:
+    """Writes a marked video of what cameras [T] see under conditions [T]."""
+    size = model.image_size
+    marking = Marking(Marks(), Origin(path.parent.resolve().name), size, size, (slice(0, size), slice(0, size)))
+    with MarkedWriter(path, size, size, marking, sound=heard) as writer, counting("rendering", len(condition.code)) as advance:
+        for index in range(len(condition.code)):
+            writer.write(to_bytes(model.render(cameras[index:index + 1], condition[index:index + 1]).image)[0])
+            advance()

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from s3dnerf.data.tracking import Track
-from s3dnerf.face import eye_opening
+from s3dnerf.face import eye_opening, shut_opening
 from s3dnerf.geometry import rigid_inverse, rotation_from_euler
 from s3dnerf.media import FPS
 from s3dnerf.types import Cameras, TensorRecord
 
 CLOSED = 0.005
-"""lid distance of a closed eye, head units: landmarks of eyes that are shut lie farther apart, their lids do not"""
+"""lid distance that an eye is asked for to be shut, head units, safely below `face.shut_opening`"""
 NECK = 1.2
 """distance from the head frame's origin down to the joint about which a head tilts, head units"""
 LARGE_TURN = 25.0
@@ -191,7 +191,8 @@ class RecordedHead:
                          smoothed(as_tensor((place - place[0]) * depth[0]), smooth),
                          smoothed(as_tensor(depth / depth[0]), smooth))
         opening = eye_opening(torch.from_numpy(track.mesh()))
-        self.openings = (opening - opening.median()).float() / 0.1
+        usual = opening.median().clamp_min(1e-3)
+        self.openings = ((opening - shut_opening(usual)) / (usual - shut_opening(usual))).float()
 
     @property
     def largest_turn(self) -> float:
@@ -205,5 +206,6 @@ class RecordedHead:
 
     def eyes(self, first: int, count: int, opening: float) -> Tensor:
         """[count] change of the eye opening, in tenths of a head unit, of eyes that are `opening` head units wide."""
-        shown = self.openings[torch.from_numpy(bounce(first, count, len(self.openings)))]
-        return shown.clamp(-max(0.0, opening - CLOSED) / 0.1, 0.2)
+        shares = self.openings[torch.from_numpy(bounce(first, count, len(self.openings)))]
+        change = (shares - 1) * (opening - shut_opening(torch.tensor(opening))) / 0.1
+        return change.clamp(-max(0.0, opening - CLOSED) / 0.1, 0.2)

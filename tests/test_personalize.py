@@ -40,7 +40,7 @@ def test_the_whole_way_and_taken_up_again(whole, tmp_path, capsys):
     figures = json.loads((whole / "figures.json").read_text())
     assert figures["parameters"] > 10_000 and set(figures["stages"]) == {"head", "lips"}
     assert len(list(read_frames(whole / "held_out.mp4"))) == len(list(read_frames(whole / "recording.mp4"))) == 4
-    assert (whole / "preview.png").is_file()
+    assert (whole / "preview.png").is_file() and len(list(read_frames(whole / "held_out_head.mp4"))) == 4
     assert len(TalkingHead.load(whole).speak(speech=np.zeros(6400, np.float32))) == 10
     personalize(str(whole.parent / "me.mp4"), whole, config=TINY, size=64)
     told = capsys.readouterr().out
@@ -144,6 +144,7 @@ def test_a_video_becomes_one_long_clip(tmp_path, monkeypatch):
     assert remarks == ["1 s of speech; a minute or more makes better lips", "the sound is 0.08 s late; moved"]
     found = read_person(str(tmp_path / "shards"))
     assert found.frames.shape == (30, 64, 64, 3) and found.sound.shape == (30 * 640,) and found.head.any()
+    assert found.body.shape == (30, 4) and (np.load(tmp_path / "shards" / "body.npy") == found.body.numpy()).all()
     sound = read_sound(tmp_path / "me.mp4")
     assert np.abs(found.sound[:28 * 640].numpy() - sound[2 * 640:30 * 640]).max() < 0.01
     assert person_video.prepare_person(str(tmp_path / "me.mp4"), tmp_path / "shards", 64) == []

@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from s3dnerf.data.tracking import Track
-from s3dnerf.face import EYELIDS, eye_opening, metric_face
+from s3dnerf.face import EYELIDS, SHUT, metric_face
 from s3dnerf.geometry import euler_from_rotation, frontal_camera, orbit, project, rotation_from_euler
 from s3dnerf.poses import CLOSED, NaturalHead, RecordedHead, StillHead, bounce, move
 
@@ -73,11 +73,15 @@ def test_a_recordings_blink_is_followed():
     upper, lower = list(EYELIDS[0::2]), list(EYELIDS[1::2])
     middle = (lids[5, upper] + lids[5, lower]) / 2
     lids[5, upper] = lids[5, lower] = middle
-    change = RecordedHead(dataclasses.replace(recording, landmarks=lids)).eyes(0, 12, 0.12)
-    opening = float(eye_opening(torch.from_numpy(metric_face())))
-    assert change[5] == pytest.approx(-opening / 0.1, abs=0.12)  # not 0: lids lie at two depths
-    assert change[[0, 4, 6, 11]].abs().max() < 0.03
-    assert RecordedHead(dataclasses.replace(recording, landmarks=lids)).eyes(0, 12, 0.04).min() == pytest.approx(10 * (CLOSED - 0.04))
+    head = RecordedHead(dataclasses.replace(recording, landmarks=lids))
+    for usual in (0.03, 0.06, 0.12):  # eyes narrower and wider than the recording's: they shut all the same
+        change = head.eyes(0, 12, usual)
+        assert CLOSED - 1e-6 <= usual + 0.1 * float(change[5]) < min(SHUT, usual / 2)
+        assert change[[0, 4, 6, 11]].abs().max() < 0.03
+    lids[5, upper] = (recording.landmarks[5, upper] + middle) / 2
+    lids[5, lower] = (recording.landmarks[5, lower] + middle) / 2
+    half = float(RecordedHead(dataclasses.replace(recording, landmarks=lids)).eyes(0, 12, 0.12)[5])
+    assert SHUT < 0.12 + 0.1 * half < 0.1
 
 
 def test_natural_motion_starts_at_the_photo_and_is_small_and_smooth():

@@ -12,7 +12,7 @@ from s3dnerf.errors import InputError
 from s3dnerf.face import MESH_POINTS, FaceCode
 from s3dnerf.geometry import project
 from s3dnerf.models.one_shot import S3DNeRF, border_fade, look_up
-from s3dnerf.models.person import TOGETHER, Person
+from s3dnerf.models.person import Person
 from s3dnerf.networks.low_rank import adapt, load_adapted
 from s3dnerf.networks.photo_basis import PhotoBasis
 from s3dnerf.networks.speech_attention import smooth
@@ -125,10 +125,9 @@ class AdaptedHead(Person):
     @torch.no_grad()
     def speech_codes(self, sound: Tensor, gain: Optional[float] = None) -> Tensor:
         """See `Person`; speech codes [T, 12 + 8 D]."""
-        heard = self.listen_to(sound)
-        parts = torch.arange(len(heard), device=heard.device).split(TOGETHER)
         gain = self.mouth_gain if gain is None else gain
-        return smooth(torch.cat([self.speech_code(heard, part, gain) for part in parts]), self.smoothing)
+        codes = [self.speech_code(heard, frames, gain) for heard, frames in self.listen_along(sound)]
+        return smooth(torch.cat(codes), self.smoothing)
 
     # the person --------------------------------------------------------------------------------------------------------
 

@@ -2,27 +2,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Optional, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from s3dnerf.device import constant
 from s3dnerf.face import FaceCode
-from s3dnerf.geometry import HEAD_BACK, HEAD_FRONT, cast_rays, pixel_grid, project
-from s3dnerf.models.places import border_fade, face_window_of, look_up, part, person_at
+from s3dnerf.geometry import HEAD_BACK, HEAD_FRONT, cast_rays, pixel_grid, project, seen_shift
+from s3dnerf.models.fused_march import fusable, marched
+from s3dnerf.models.places import border_fade, face_window_of, look_up, part, person_at, repeated, rests, with_inside
 from s3dnerf.networks.appearance import HierarchicalAppearanceEncoder
-from s3dnerf.networks.deformation import CrossModalDeformationField, Deformation, smooth
-from s3dnerf.networks.mesh_motion import MeshFlow, MeshMotion, NoMeshMotion
+from s3dnerf.networks.deformation import CrossModalDeformationField, Deformation, smooth, to_face_box
+from s3dnerf.networks.mesh_motion import LASHES, RAYS, MeshFlow, MeshMotion, NoMeshMotion
 from s3dnerf.networks.radiance import RadianceField
 from s3dnerf.networks.speech import TOKENS, SpeechEncoder
 from s3dnerf.networks.speech_features import MelFeatures, TransformerFeatures
 from s3dnerf.networks.super_resolution import HalfSuperResolution, SuperResolution, resize
-from s3dnerf.networks.surroundings import Surroundings
+from s3dnerf.networks.surroundings import Surroundings, head_motion
 from s3dnerf.networks.triplane import SlotFusion, sample_planes
-from s3dnerf.precision import raised
-from s3dnerf.rendering.occupied import Occupancy, render_occupied
+from s3dnerf.precision import half_on_gpu, raised
+from s3dnerf.rendering.occupied import Occupancy, ask_resting, render_occupied
 from s3dnerf.rendering.renderer import CoarseToFineRenderer
 from s3dnerf.stopwatch import stage
 from s3dnerf.types import (Appearance, Cameras, Clip, FieldSamples, Motion, Portrait, RayColours, Rays, Rendering,
@@ -115,7 +118,7 @@ class S3DNeRF(nn.Module):
             raise ValueError(f"found evaluation={evaluation!r}; expected lattice or point")
         self.arguments = self_arguments
         self.image_size, self.stride, self.evaluation, self.mouth_gain = image_size, stride, evaluation, mouth_gain
-        self.warp, self.detail = warp, detail
+        self.warp, self.detail, self.recompute = warp, detail, False
         scales = len(encoder_channels)
         self.face_code = FaceCode()
         self.encoder = HierarchicalAppearanceEncoder(encoder_channels, plane_channels, encoder_blocks, backbone,
@@ -200,13 +203,12 @@ class S3DNeRF(nn.Module):
 
     def deform(self, appearance: Appearance, motion: Motion) -> Deformation:
         """The learned deformation on the lattice, [B, T, G]."""
-        points = self.deformation.lattice_points(motion.code)[None, None]
-        return self.deformation(points, appearance.lattice[:, None], motion, appearance.source_code)
+        return self.deformation.on_lattice(appearance.lattice, motion, appearance.source_code)
 
     def displace(self, appearance: Appearance, motion: Motion, flow: FaceFlow,
                  points: Tensor) -> tuple[Deformation, Tensor]:
         """Deformation and inside of the mouth [B, T, N, 1] at points [B, T, N, 3]: landmarks and learned field together."""
-        carried, inside = self.mesh_motion.read(flow.mesh, points)
+        carried, inside = self.mesh_motion.read(flow.mesh, points, RAYS)
         if flow.lattice is None:
             fused = self._fuse(appearance, points.flatten(1, 2)).unflatten(1, points.shape[1:3])
             learned = self.deformation(points, fused, motion, appearance.source_code)
@@ -215,10 +217,10 @@ class S3DNeRF(nn.Module):
         return replace(learned, offset=learned.offset + carried), inside
 
     def render(self, appearance: Appearance, motion: Motion, cameras: Cameras, window: Window | None = None,
-               stride: int | None = None) -> Rendering:
+               stride: int | None = None, flow: FaceFlow | None = None) -> Rendering:
         """Frames [B, T], or windows of them, seen by cameras [B, T]; repeatable in eval mode.
 
-        `stride` is the number of pixels per ray, None for the model's own.
+        `stride` is the number of pixels per ray, None for the model's own; `flow` is that of the motion, where it is known.
         """
         size, stride = self.image_size, stride or self.stride
         batch, frames = cameras.camera_to_world.shape[:2]
@@ -227,17 +229,24 @@ class S3DNeRF(nn.Module):
             window = Window(zero, zero, size, size)
         height, width = window.height // stride, window.width // stride
         seen = cameras.cropped(window.left[:, None], window.top[:, None])
-        rays = cast_rays(seen.resized(1 / stride), height, width)
-        with stage("motion field"):
-            flow = self.flow(appearance, motion)
-        look = lambda points: self.field(appearance, motion, points, flow)
+        resting = appearance.occupancy is not None and rests(seen)
+        rays = cast_rays((seen[:, :1] if resting else seen).resized(1 / stride), height, width)
+        with stage("motion field"), half_on_gpu(appearance):
+            flow = flow or self.flow(appearance, motion)
+        field = partial(checkpoint, self.field, use_reentrant=False) if self.recompute else self.field
+        look = lambda points: field(appearance, motion, points, flow)
+        if resting:
+            still = lambda points: self.field(appearance, motion[:, :1], points, flow[:, :1])
+            look = partial(ask_resting, look, still, frames, lambda points: (to_face_box(points).abs() < 1).all(-1))
         with stage("ray march"):
-            if appearance.occupancy is None:
+            if fusable(self, appearance):
+                coarse, fine = marched(self, appearance, rays, flow)
+            elif appearance.occupancy is None:
                 coarse, fine = self.renderer(rays, look)
             else:
                 coarse = fine = render_occupied(rays, look, appearance.occupancy, self.renderer.coarse_samples,
                                                 self.renderer.fine_samples)
-        surface = Surface(cameras, rays, seen, flow.mesh)
+        surface = Surface(cameras, rays.map(lambda x: x.expand(-1, frames, -1, -1)), seen, flow.mesh)
         return self._finish(appearance, motion.change, coarse, fine, surface, window, (batch, frames, height, width))
 
     def field(self, appearance: Appearance, motion: Motion, points: Tensor, flow: FaceFlow) -> FieldSamples:
@@ -276,56 +285,55 @@ class S3DNeRF(nn.Module):
         image = lambda rows: rows.transpose(-1, -2).unflatten(-1, (height, width)).flatten(0, 1)
         small = self._own_place(window, height, width).repeat_interleave(frames, 0)
         large = self._own_place(window, window.height, window.width).repeat_interleave(frames, 0)
-        photo = portrait.image.repeat_interleave(frames, 0)
+        photo = repeated(portrait.image, frames)
+        own = photo if photo.shape[-2:] == (window.height, window.width) == (self.image_size,) * 2 else look_up(photo, large)
         fade = border_fade(small)
-        beside, shift, shares = self._follow(portrait, surface, small)
+        beside, shift, shares, rest = self._follow(portrait, surface, small)
         around = small + fade * beside
         behind = look_up(photo, around)
-        opacity, motion = image(fine.opacity) * fade, image(fine.motion)
-        solid = image(fine.opacity)
-        carried = part(shift * solid, image(fine.source) - small * solid, shares) + small * solid
+        solid, motion, features = image(fine.opacity), image(fine.motion), image(fine.features) * fade
+        opacity = solid * fade
+        carried = part(shift * solid, image(fine.source) - small * solid, shares) + (small + rest) * solid
         source = carried * fade + (1 - opacity) * around
         detail, inside = self._sharpen(portrait, fine, surface, window, (height, width))
         cover = resize(opacity, window.height, window.width)
         places = large + resize(source - small, window.height, window.width) + detail * cover
-        shade = 0
         if change is not None:
             shift, shade = look_up(change.flatten(0, 1), places).split([2, 3], 1)
             places = places + shift
-        features = image(fine.features) * fade
         raw = features[:, :3] + (1 - opacity) * behind
-        if self.warp:
-            warped = look_up(photo, places, "bicubic") + shade
-        else:
-            own = look_up(photo, large)
+        pictures = [picture for picture in (portrait.image, appearance.detail) if picture is not None]
+        warped, *grain = look_up(repeated(torch.cat(pictures, 1), frames), places, "bicubic").split(3, 1)
+        warped = warped if change is None else warped + shade
+        if not self.warp:
             warped = own + (resize(features[:, :3], window.height, window.width) - cover * own) * border_fade(large)
         inside = inside * cover
         painted = inside * (1 - surface.flow.shown.flatten(0, 1)[..., None, None])
-        base = self._with_inside(warped, painted, features[:, -3:], image(fine.inside) * fade)
+        base = with_inside(warped, painted, features[:, -3:], image(fine.inside) * fade)
         if self.super_resolution is not None:
-            half = appearance.occupancy is not None and appearance.occupancy.half
-            maps = features[:, :-3], inside, opacity, motion, base, warped, look_up(photo, large)
-            base = base + self._refine(half, maps) * border_fade(large)
-        if appearance.detail is not None:
-            base = base + self._detail_at(appearance.detail.repeat_interleave(frames, 0), places, large) * (1 - painted)
+            maps = features[:, :-3], inside, opacity, motion, base, warped, own
+            base = base + self._refine(appearance, maps) * border_fade(large)
+        if grain:
+            base = base + grain[0] * self._share_of_detail(places, large) * (1 - painted)
         first = image(coarse.features)[:, :3] * fade + (1 - image(coarse.opacity) * fade) * behind
         images = (base, warped, raw, first, opacity, image(fine.depth), places, inside, painted, motion)
         return Rendering(*(x.unflatten(0, (batch, frames)) for x in images))
 
-    def _refine(self, half: bool, maps: tuple[Tensor, ...]) -> Tensor:
+    def _refine(self, appearance: Appearance, maps: tuple[Tensor, ...]) -> Tensor:
         """What super-resolution adds to the base image; see there."""
+        half = appearance.occupancy is not None and appearance.occupancy.half
         with stage("super-resolution"):
             return (self.half_super_resolution if half else self.super_resolution)(*maps)
 
-    def _detail_at(self, detail: Tensor, places: Tensor, own: Tensor) -> Tensor:
-        """Detail [N, 3, H, W] looked up at places [N, 2, H, W]: all of it where the photo stays where it is (`own`), and
-        the model's share where it moves and may lie a pixel off."""
+    def _share_of_detail(self, places: Tensor, own: Tensor) -> Tensor:
+        """[N, 1, H, W] of the detail that is added where the photo is looked up at places [N, 2, H, W]: all of it where it stays
+        where it is (`own`), and the model's share where it moves and may lie a pixel off."""
         moved = ((places - own) ** 2).sum(1, keepdim=True) * (self.image_size / 2) ** 2
-        return look_up(detail, places, "bicubic") * torch.lerp((-moved / 2).exp(), torch.ones_like(moved), self.detail)
+        return torch.lerp((-moved / 2).exp(), torch.ones_like(moved), self.detail)
 
-    def _follow(self, portrait: Portrait, surface: Surface, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _follow(self, portrait: Portrait, surface: Surface, own: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """How far what is beside the head goes with it, [N, 2, h, w]; then, for what is rendered, the head's shift alone and
-        the shares [N, 2, h, w] of it and of the turn: below the jaw they are those of the neck.
+        the shares [N, 2, h, w] of it and of the turn (below the jaw they are those of the neck), and what they leave.
 
         `own` [N, 2, h, w] is where the rays' pixels lie in the frame. The background does not go with the head at all,
         unless it was behind the person.
@@ -337,11 +345,12 @@ class S3DNeRF(nn.Module):
         shares = torch.cat(shares, -1)
         there, _ = self._to_source(portrait.cameras, (points + rays.directions * depth).flatten(1, 2))
         shift = self._shift(portrait.cameras, surface.cameras, own)
-        moved = part(shift, image(there.unflatten(1, points.shape[1:3])) - own, image(shares))
+        rest = image(self.surroundings.remainder(points, head_motion(portrait.cameras, surface.cameras)))
+        moved = part(shift, image(there.unflatten(1, points.shape[1:3])) - own, image(shares)) + rest
         person = portrait.person.repeat_interleave(points.shape[1], 0)
         empty = (1 - person_at(person, own)) * (1 - person_at(person, own + moved))
         below = smooth((points[..., 1:2] - JAW[0]) / (JAW[1] - JAW[0]))
-        return moved * (1 - empty), shift, image(1 + (shares - 1) * below)
+        return moved * (1 - empty), shift, image(1 + (shares - 1) * below), rest
 
     def _shift(self, photo: Cameras, cameras: Cameras, own: Tensor) -> Tensor:
         """Where a head that is carried and not turned would have what is seen at `own` [N, 2, h, w], less `own`."""
@@ -362,34 +371,28 @@ class S3DNeRF(nn.Module):
         """
         height, width = window.height, window.width
         image = lambda rows, h, w: rows.flatten(0, 1).transpose(-1, -2).unflatten(-1, (h, w))
-        coarse, _ = self._carried(portrait, surface.flow, surface.rays, fine.depth)
+        coarse, _ = self._carried(portrait, surface.flow, surface.rays, fine.depth, RAYS)
         left, top, right, bottom = face_window_of(surface.seen, height, width)
         depth = resize(image(fine.depth, *size), height, width)[..., top:bottom, left:right]
         depth = depth.flatten(2).transpose(1, 2).unflatten(0, fine.depth.shape[:2])
-        pixels = cast_rays(surface.seen, height, width).map(
-            lambda rows: rows.unflatten(2, (height, width))[:, :, top:bottom, left:right].flatten(2, 3))
+        seen = surface.seen.cropped(left, top)
+        pixels = cast_rays(seen[:, :1] if rests(seen) else seen, bottom - top, right - left)
         sharp, inside = (F.pad(image(rows, bottom - top, right - left), (left, width - right, top, height - bottom))
-                         for rows in self._carried(portrait, surface.flow, pixels, depth))
+                         for rows in self._carried(portrait, surface.flow, pixels, depth, LASHES))
         return sharp - resize(image(coarse, *size), height, width), inside
 
-    def _carried(self, portrait: Portrait, flow: MeshFlow, rays: Rays, depth: Tensor) -> tuple[Tensor, Tensor]:
-        """By how much landmarks move the source coordinate of points at `depth` [B, T, R, 1], and what is inside."""
+    def _carried(self, portrait: Portrait, flow: MeshFlow, rays: Rays, depth: Tensor,
+                 lashes: float) -> tuple[Tensor, Tensor]:
+        """By how much landmarks move the source coordinate of points at `depth` [B, T, R, 1], and what is inside; see
+        `MeshMotion.read`."""
         points = rays.origins + rays.directions * depth
-        offset, inside = self.mesh_motion.read(flow, points)
-        before, _ = self._to_source(portrait.cameras, points.flatten(1, 2))
-        after, _ = self._to_source(portrait.cameras, (points + offset).flatten(1, 2))
-        return (after - before).unflatten(1, points.shape[1:3]), inside
-
-    @staticmethod
-    def _with_inside(warped: Tensor, inside: Tensor, colour: Tensor, weight: Tensor) -> Tensor:
-        """The inside of the mouth over the warped photo; `colour` [N, 3, h, w] is already weighted by `weight` [N, 1, h, w]."""
-        height, width = warped.shape[-2:]
-        plain = resize(colour, height, width) / (resize(weight, height, width) + 0.05)
-        return torch.lerp(warped, plain, inside)
+        offset, inside = self.mesh_motion.read(flow, points, lashes)
+        shift = seen_shift(points.flatten(1, 2), offset.flatten(1, 2), portrait.cameras) * (2 / self.image_size)
+        return shift.unflatten(1, points.shape[1:3]), inside
 
     def _own_place(self, window: Window, height: int, width: int) -> Tensor:
         """Where each pixel of a window lies in the frame, [B, 2, height, width] in [-1, 1]."""
         grid = pixel_grid(height, width, window.left)
-        pixels = grid * grid.new_tensor([window.width / width, window.height / height])
+        pixels = grid * constant((window.width / width, window.height / height), grid)
         pixels = pixels + torch.stack([window.left, window.top], -1)[:, None]
         return (pixels * (2 / self.image_size) - 1).transpose(1, 2).unflatten(-1, (height, width))

@@ -1,7 +1,7 @@
 """What every head of one person has, however it is rendered: ears, and what a recording shows without learning."""
 from __future__ import annotations
 
-from typing import Optional
+from typing import Iterator, Optional
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from s3dnerf.face import FaceCode
 from s3dnerf.geometry import euler_from_rotation, rigid_inverse
 from s3dnerf.media import frame_count
+from s3dnerf.networks.lip_sync import LipSyncDiscriminator
 from s3dnerf.networks.speech import TOKENS, SpeechEncoder
-from s3dnerf.networks.speech_attention import SpeechAttention, neighbours, smooth
+from s3dnerf.networks.speech_attention import NEIGHBOURS, SpeechAttention, neighbours, smooth
 from s3dnerf.networks.speech_features import MelFeatures
 from s3dnerf.types import Cameras, Condition, PersonRendering, PersonVideo
 
@@ -33,8 +34,9 @@ class Person(nn.Module):
         image_size: side of the square frames, pixels.
         features: what the speech attention sees: "tokens" of the one-shot model's speech encoder, which has heard many
             people and stays as it is, with the mel bands beside them, or "mel" alone.
-        readout: how the speech attention reads a frame's window: "linear" (a lip code from tokens, found in closed form) or
-            "convolution", as in the papers.
+        readout: how the speech attention reads a frame's window: "linear" (a lip code from tokens, found in closed form),
+            "kernel" (the same by comparison with windows that were learned from, which the lip-sync expert's ear listens to as
+            well), or "convolution", as in the papers.
         code_size: numbers of the speech code.
         speech_width: channels of the speech attention.
         dropout: of the speech attention.
@@ -50,22 +52,28 @@ class Person(nn.Module):
         super().__init__()
         if features not in ("tokens", "mel"):
             raise ValueError(f"found features={features!r}; expected tokens or mel")
-        if readout not in ("linear", "convolution") or (readout == "linear" and code_size != FaceCode.size - 1):
-            raise ValueError(f"found readout={readout!r}; expected linear, of a code of {FaceCode.size - 1} numbers, or "
-                             "convolution")
+        if readout not in ("linear", "kernel", "convolution") or (readout != "convolution" and code_size != FaceCode.size - 1):
+            raise ValueError(f"found readout={readout!r}; expected linear or kernel, of a code of {FaceCode.size - 1} numbers, "
+                             "or convolution")
+        if readout == "kernel" and features != "tokens":
+            raise ValueError(f"found readout='kernel' with features={features!r}; expected tokens")
         self.image_size, self.code_size, self.smoothing, self.given_gain = image_size, code_size, smoothing, mouth_gain
         self.face_code = FaceCode()
         self.listener = None
         if features == "tokens":
             self.listener = SpeechEncoder(MelFeatures.channels, token_channels=token_channels).requires_grad_(False)
-        heard = (token_channels + MelFeatures.channels, TOKENS) if self.listener else (MelFeatures.channels, MelFeatures.window)
-        self.attention = SpeechAttention(heard[0], code_size, speech_width, dropout, normalise=True,
-                                         linear=heard[1] if readout == "linear" else None)
+        self.ear = LipSyncDiscriminator().sound.requires_grad_(False) if readout == "kernel" else None
+        parts = (token_channels, MelFeatures.channels) if self.listener else (MelFeatures.channels,)
+        parts += () if self.ear is None else (self.ear[-1].out_features // TOKENS,)
+        self.attention = SpeechAttention(sum(parts), code_size, speech_width, dropout, normalise=True,
+                                         linear=None if readout == "convolution" else TOKENS if self.listener
+                                         else MelFeatures.window, parts=parts if readout == "kernel" else None)
         self.register_buffer("seen", torch.zeros(()))  # a float, because averaging weights truncates whole numbers
         self.register_buffer("gain", torch.ones(()))
         self.register_buffer("background", torch.zeros(3, image_size, image_size))
         self.register_buffer("path", torch.eye(4).repeat(PATH, 1, 1))
         self.register_buffer("path_eyes", torch.zeros(PATH))
+        self.register_buffer("path_body", None)
         self.register_buffer("intrinsics", torch.eye(3))
 
     @property
@@ -83,18 +91,27 @@ class Person(nn.Module):
         """Features [T, C, W] of the mel windows [T, 80, 40] of frames."""
         if self.listener is None:
             return mel
-        training = self.listener.training
-        self.listener.eval()
+        ears = [part for part in (self.listener, self.ear) if part is not None]
+        training = [part.training for part in ears]
+        for part in ears:
+            part.eval()
         tokens = torch.cat([self.listener(part)[0].transpose(1, 2) for part in mel.split(TOGETHER)])
-        self.listener.train(training)
-        return torch.cat([tokens, F.adaptive_avg_pool1d(mel, TOKENS)], 1)
+        heard = [tokens, F.adaptive_avg_pool1d(mel, TOKENS)]
+        if self.ear is not None:
+            heard.append(torch.cat([self.ear(part / 4) for part in mel.split(TOGETHER)]).unflatten(1, (-1, TOKENS)))
+        for part, before in zip(ears, training):
+            part.train(before)
+        return torch.cat(heard, 1)
 
-    def listen_to(self, sound: Tensor) -> Tensor:
-        """Features [T, C, W] of all frames of a recording [N] at 16 kHz."""
-        device, count = self.background.device, frame_count(len(sound))
-        sequence = self.features.sequence(sound)
-        return torch.cat([self.listen(self.features.windows(sequence, first, min(TOGETHER, count - first)).to(device))
-                          for first in range(0, count, TOGETHER)])
+    def listen_along(self, sound: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features of a recording [N] at 16 kHz, some frames at a time, so that memory does not grow with it: those [T, C, W] of
+        the frames and of their neighbours, and which of these [F] they are."""
+        sequence, count = self.features.along(sound), frame_count(len(sound))
+        for first in range(0, count, TOGETHER):
+            last = min(first + TOGETHER, count)
+            low, high = max(0, first - NEIGHBOURS), min(count, last + NEIGHBOURS)
+            heard = self.listen(self.features.windows(sequence, low, high - low).to(self.background.device))
+            yield heard, torch.arange(first - low, last - low, device=heard.device)
 
     def hear(self, heard: Tensor, frames: Tensor) -> Tensor:
         """Speech codes [N, K] of the frames [N] of a recording whose features are `heard` [T, C, W]."""
@@ -104,8 +121,7 @@ class Person(nn.Module):
     def speech_codes(self, sound: Tensor, gain: Optional[float] = None) -> Tensor:
         """Speech codes [T, K] of all frames of a recording [N] at 16 kHz, smoothed and, where they are lip codes, amplified
         by `gain` (None: the model's own)."""
-        heard = self.listen_to(sound)
-        codes = torch.cat([self.hear(heard, part) for part in torch.arange(len(heard), device=heard.device).split(TOGETHER)])
+        codes = torch.cat([self.hear(heard, frames) for heard, frames in self.listen_along(sound)])
         return smooth(codes, self.smoothing) * ((self.mouth_gain if gain is None else gain) if self.by_lips else 1.0)
 
     @property
@@ -138,6 +154,8 @@ class Person(nn.Module):
         places = torch.arange(PATH) if learned >= PATH else torch.arange(PATH) % learned
         self.path.copy_(video.cameras.camera_to_world[places])
         self.path_eyes.copy_(self.lip_codes(video.mesh)[1][places, 0])
+        if self.path_body is not None:
+            self.path_body.copy_(video.body[places])
         self.intrinsics.copy_(video.cameras.intrinsics[0])
 
     def head_pose(self, cameras: Cameras) -> Tensor:

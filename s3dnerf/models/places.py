@@ -7,6 +7,7 @@ from torch import Tensor
 
 from s3dnerf.geometry import project
 from s3dnerf.networks.deformation import FACE_CENTRE, FACE_HALF, smooth
+from s3dnerf.networks.super_resolution import resize
 from s3dnerf.types import Cameras
 
 BORDER = 0.06
@@ -47,3 +48,21 @@ def part(shift: Tensor, whole: Tensor, shares: Tensor) -> Tensor:
 def border_fade(places: Tensor) -> Tensor:
     """[N, 1, h, w]: 1 inside the frame, falling smoothly to 0 over its outer `BORDER`; `places` [N, 2, h, w] in [-1, 1]."""
     return smooth((1 - places.abs()) / (2 * BORDER)).prod(1, keepdim=True)
+
+
+def with_inside(warped: Tensor, inside: Tensor, colour: Tensor, weight: Tensor) -> Tensor:
+    """The inside of the mouth over the warped photo; `colour` [N, 3, h, w] is already weighted by `weight` [N, 1, h, w]."""
+    height, width = warped.shape[-2:]
+    plain = resize(colour, height, width) / (resize(weight, height, width) + 0.05)
+    return torch.lerp(warped, plain, inside)
+
+
+def repeated(images: Tensor, frames: int) -> Tensor:
+    """Images [B, C, H, W], each `frames` times, [B * frames, C, H, W]; of one photo, nothing is copied."""
+    return images[:, None].expand(-1, frames, -1, -1, -1).flatten(0, 1)
+
+
+def rests(cameras: Cameras) -> bool:
+    """Whether cameras [B, T] stay where they are over several frames; never on a device that would have to be waited for."""
+    still = lambda values: values.shape[1] > 1 and values.device.type == "cpu" and bool((values == values[:, :1]).all())
+    return still(cameras.camera_to_world) and still(cameras.intrinsics)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s3dnerf.geometry import pixel_directions, pixel_grid, project
-from s3dnerf.models.person import FRAMES, Person
+from s3dnerf.models.person import FRAMES, PATH, Person
 from s3dnerf.networks.decomposed_field import DecomposedField
 from s3dnerf.networks.torso import PseudoTorso
 from s3dnerf.rendering.occupancy import OccupancyGrid, PackedRenderer
@@ -53,6 +53,8 @@ class RADNeRF(Person):
         self.arguments = self_arguments
         self.field = DecomposedField(code_size=code_size, **(field or {}))
         self.torso = None if torso is None else PseudoTorso(**torso)
+        if torso is not None and self.torso.body:
+            self.path_body = torch.zeros(PATH, 4)
         self.grid = OccupancyGrid(LOW, HIGH, resolution)
         self.renderer = PackedRenderer(step, samples)
         wanted = (field or {}).get("appearance", 4), (torso or {}).get("appearance", 0)
@@ -65,7 +67,7 @@ class RADNeRF(Person):
         """Takes over what a recording shows without learning: background, camera, head motion, where the head may be."""
         super().adopt(video, learned)
         if self.torso is not None:
-            self.torso.adopt(self.head_pose(video.cameras[:learned]))
+            self.torso.adopt(self.head_pose(video.cameras[:learned]), video.body[:learned])
         some = torch.linspace(0, learned - 1, min(learned, 40)).long()
         centres = self.grid.centres()
         ball = ((centres - centres.new_tensor(CENTRE)) / centres.new_tensor(RADII)).norm(dim=-1) < 1
@@ -110,7 +112,7 @@ class RADNeRF(Person):
         owner = torch.arange(frames, device=pixels.device).repeat_interleave(count)
         places = (pixels * (2 / self.image_size) - 1).flatten(0, 1)
         opacity, colour, _ = self.torso(places, self.head_pose(cameras), self._appearance(self.torso_codes, condition.frame),
-                                        owner)
+                                        owner, condition.body)
         return head, opacity, colour
 
     @torch.no_grad()
@@ -145,7 +147,7 @@ def visual_hull(points: Tensor, cameras: Cameras, masks: Tensor) -> Tensor:
     """[*] bool: points [*, 3] that nearly all of cameras [T] see within, or next to, their masks [T, h, w], or beyond the
     picture's edge."""
     flat = points.reshape(-1, 3)
-    inside = torch.zeros(len(flat))
+    inside = torch.zeros(len(flat), device=flat.device)
     wide = F.max_pool2d(masks.float()[:, None], 3, 1, 1)[:, 0]
     for camera, mask in zip(range(len(masks)), wide):
         size = mask.shape[-1]

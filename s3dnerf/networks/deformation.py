@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3dnerf.device import constant
 from s3dnerf.precision import single_precision
 from s3dnerf.types import Motion, TensorRecord
 
@@ -85,7 +86,17 @@ class CrossModalDeformationField(nn.Module):
         axes = [torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) for n in self.lattice_size]
         z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
         unit = torch.stack([x, y, z], -1).flatten(0, 2)
-        return unit * unit.new_tensor(FACE_HALF) + unit.new_tensor(FACE_CENTRE)
+        return unit * constant(FACE_HALF, unit) + constant(FACE_CENTRE, unit)
+
+    def on_lattice(self, features: Tensor, motion: Motion, source_code: Tensor) -> Deformation:
+        """Deformation [B, T, G] of the lattice, whose points have the fused features [B, G, F]; see `forward`. Its outermost points
+        lie on the border of the face box, where nothing moves: they are not asked."""
+        points = self.lattice_points(features)
+        numbers = torch.arange(len(points), device=points.device).reshape(self.lattice_size[::-1])
+        inner = numbers[1:-1, 1:-1, 1:-1].flatten()
+        found = self(points[inner][None, None], features[:, None, inner], motion, source_code)
+        whole = lambda values: values.new_zeros(*values.shape[:2], len(points), values.shape[-1]).index_copy(2, inner, values)
+        return found.map(whole)
 
     def forward(self, points: Tensor, features: Tensor, motion: Motion, source_code: Tensor) -> Deformation:
         """Deformation [B, T, N] of points [B or 1, T or 1, N, 3] with fused features [B, T or 1, N, F].
@@ -140,7 +151,7 @@ class CrossModalDeformationField(nn.Module):
 
 def to_face_box(points: Tensor) -> Tensor:
     """Head-frame points [*, 3] in coordinates that run from -1 to 1 across the face box."""
-    return (points - points.new_tensor(FACE_CENTRE)) / points.new_tensor(FACE_HALF)
+    return (points - constant(FACE_CENTRE, points)) / constant(FACE_HALF, points)
 
 
 def face_window(unit: Tensor) -> Tensor:

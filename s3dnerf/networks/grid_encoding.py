@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3dnerf.networks.fused_grid import FusedLookup, fusable
+
 PRIMES = (1, 2654435761, 805459861, 3674653429, 2097192037)
 """One per axis; a corner's place in a hashed level is the exclusive or of its coordinates times these."""
 
@@ -62,6 +64,8 @@ class GridEncoding(nn.Module):
 
         Differentiable with respect to the table, and to the points where they ask for it.
         """
+        if fusable(self, points):
+            return FusedLookup.apply(points, self.table, self)
         # [axis, level, point]: long rows of memory, over which every operation is fast
         place = points.T.clamp(0, 1)[:, None] * self.cells[:, None]
         corner = torch.minimum(place.detach().int(), (self.cells - 1)[:, None])

@@ -1,6 +1,8 @@
 """The lip-sync discriminator: do these lips go with this sound?"""
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,21 +17,34 @@ LIP_EXTENT = 1.1
 """width of the crop in head units (outer eye corners are 1 apart): cheek to cheek, nose to chin"""
 HARD_SHIFT = 3
 """frames from which on a sound counts as out of step with the lips"""
+LIP_SHARE = 0.36
+"""width of the crop in sides of the square around a head, about"""
 
-def crop_lips(images: Tensor, landmarks: Tensor) -> Tensor:
+
+def shrink_of(size: int) -> int:
+    """By how much `crop_lips` averages frames down that are the square around a head, `size` pixels wide."""
+    return max(1, round(LIP_SHARE * size / LIP_SIZE[1]))
+
+
+def crop_lips(images: Tensor, landmarks: Tensor, shrink: Optional[int] = None) -> Tensor:
     """Crops [B, T, 3, 48, 96] of the mouth from images [B, T, 3, H, W], given landmarks [B, T, 478, 2] in their pixels.
 
     The box goes with the landmarks that speech does not move, at the distance that the lips have from them on average over
     the T frames, and is sized by the mean eye distance: it takes the motion of the head out, three quarters of all that a
     mouth moves, and tells nothing about how the mouth moves. Large images are averaged down first, so that nothing is
-    skipped. Differentiable with respect to the images.
+    skipped, by `shrink`; None finds out from the landmarks, for which a device has to be waited. Differentiable with respect
+    to the images.
     """
     first, last = EYE_CORNERS
     rigid = landmarks[:, :, list(RIGID)].mean(2)
     centre = rigid + (landmarks[:, :, list(LIPS)].mean(2) - rigid).mean(1, keepdim=True)
     eyes = (landmarks[:, :, first] - landmarks[:, :, last]).norm(dim=-1).mean(1)
     half = torch.stack([eyes, eyes * LIP_SIZE[0] / LIP_SIZE[1]], -1) * (LIP_EXTENT / 2)
-    shrink = max(1, round(2 * float(half[:, 0].min()) / LIP_SIZE[1]))
+    if shrink is None:
+        each = (2 * half[:, 0].detach() / LIP_SIZE[1]).round().clamp_min(1).tolist()
+        if len(set(each)) > 1:  # every clip as it would be alone
+            return torch.cat([crop_lips(images[i:i + 1], landmarks[i:i + 1]) for i in range(len(images))])
+        shrink = int(each[0])
     pictures = F.avg_pool2d(images.flatten(0, 1), shrink) if shrink > 1 else images.flatten(0, 1)
     size = centre.new_tensor(pictures.shape[:-3:-1]) * shrink
     y, x = ((torch.arange(count, device=images.device) + 0.5) * 2 / count - 1 for count in LIP_SIZE)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s3dnerf.face import INNER_LIPS, LID_CREASES, LOWER_LIDS, UPPER_LIDS, FaceCode, metric_face
+from s3dnerf.device import indices
+from s3dnerf.face import EYE_RINGS, INNER_LIPS, LID_CREASES, LOWER_LIDS, UPPER_LIDS, FaceCode, metric_face, shut_opening
 from s3dnerf.networks.deformation import FACE_CENTRE, FACE_HALF, face_window, to_face_box
 from s3dnerf.networks.mesh_triangles import MeshTriangles
 from s3dnerf.precision import single_precision
@@ -18,6 +19,17 @@ SKIN = 468
 """Landmarks of the skin; those after it are the irises."""
 SOFTNESS = 0.012
 """Width of the edge of the inside of the mouth, head units: about a pixel of a 256 pixel crop."""
+LASHES, RAYS = 0.0001, 0.012
+"""Width of the edge of an upper lid, head units, where every pixel is asked: within it a place is neither lid nor eye, and shows
+what lies between; and along rays, whose points must agree with each other."""
+OVERLAP = 0.03
+"""By how much an upper lid that is shut goes below the lower one, head units, to cover its wet rim."""
+RIM = 0.006
+"""How much of the very edge of an upper lid, head units, is cut off by the time that it is shut: landmarks lie a little inside
+the eye, and its white would come down with the lashes."""
+EYE = (EYE_RINGS[0][0], *UPPER_LIDS[:7], EYE_RINGS[0][8], EYE_RINGS[1][0], *UPPER_LIDS[:6:-1], EYE_RINGS[1][8])
+CREASE = (EYE_RINGS[0][0], *LID_CREASES[:7], EYE_RINGS[0][8], EYE_RINGS[1][0], *LID_CREASES[:6:-1], EYE_RINGS[1][8])
+"""The edge of the upper lids from one side of the face to the other; and where their skin begins."""
 NEUTRAL_WEIGHT = 0.05
 """Pull towards no motion, as a share of one landmark's own weight: what is far from all of them stays."""
 
@@ -27,7 +39,8 @@ class MeshFlow(TensorRecord):
     """How the landmarks carry the face, as maps over the face box; see `MeshMotion`."""
 
     maps: Tensor
-    """[B, T, 3, h, w] offset in x and y, and the distance from the inner lips' outline (negative inside), head units."""
+    """[B, T, 6, h, w] offset in x and y above the edge of the upper lids, and below it; how far below it a place lies, and
+    how far from the inner lips' outline (negative inside), head units."""
     shown: Tensor
     """[B, T, 1] in [0, 1]: share of the inside of the mouth that the photo shows already, being open itself."""
 
@@ -56,15 +69,38 @@ class MeshMotion(nn.Module):
         """Maps [B, T] for a photo's landmarks `mesh` [B, 478, 3] and driving codes [B, T, K]."""
         change = code - self.face_code.own(mesh)[:, None]
         start = mesh[:, None, :, :2]
-        target = meet(start + self.face_code.mesh_displacement(change))
+        target = shut(start, meet(start + self.face_code.mesh_displacement(change)))
         y, x = self.triangles.y, self.triangles.x
-        offset, word = self.triangles(target[:, :, :SKIN], (start - target)[:, :, :SKIN])
-        offset = torch.lerp(self._carry(y, x, with_lids(target), with_lids(start - target)), offset, word)
+        lids = self._lids(start, target)
         points = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1)
-        distance = outline_distance(points, target[:, :, list(INNER_LIPS)]).transpose(2, 3).unflatten(-1, self.size)
+        distance = outline_distance(points, target[:, :, indices(INNER_LIPS, target)]).transpose(2, 3).unflatten(-1, self.size)
         gap = lambda landmarks: (landmarks[..., 14, 1] - landmarks[..., 13, 1]).clamp_min(0.01)
         shown = torch.sigmoid((gap(start) / gap(target)).clamp_max(1.0) * self.shown[0] + self.shown[1])
-        return MeshFlow(torch.cat([offset, distance], 2), shown[..., None])
+        return MeshFlow(torch.cat([lids, distance], 2), shown[..., None])
+
+    def _lids(self, start: Tensor, target: Tensor) -> Tensor:
+        """Maps [B, T, 5, h, w] for landmarks [B, T, 478, 2] that went from `start` to `target`: offsets above the edge of the
+        upper lids, offsets below it, how far below it.
+
+        A lid slides over the eye, which stays. So there are two faces, each with eyes as open as the photo's: one in which they
+        went along with the upper lids, one in which they stayed with the lower. Each is smooth across the edge, which is thus
+        as sharp as one likes.
+        """
+        y, x = self.triangles.y, self.triangles.x
+        carried = self._carry(y, x, with_lids(target), with_lids(start - target))
+        upper, lower, edge, crease = (indices(places, target) for places in (UPPER_LIDS, LOWER_LIDS, EYE, CREASE))
+        eye = start[..., lower, 1] - start[..., upper, 1]
+        over, under = target.clone(), target.clone()
+        over[..., lower, 1] = torch.maximum(target[..., lower, 1], target[..., upper, 1] + eye)
+        under[..., upper, 1] = torch.minimum(target[..., upper, 1], target[..., lower, 1] - eye)
+        above, beneath = (torch.lerp(carried, *self.triangles(points[:, :, :SKIN], (start - points)[:, :, :SKIN], mouth))
+                          for points, mouth in ((over, False), (under, True)))
+        rim = RIM * ((target - start)[..., edge, 1] / eye.mean(-1, keepdim=True).clamp_min(1e-3)).clamp(0, 1)
+        tall = [points[..., edge, 1] - points[..., crease, 1] for points in (target, start.expand_as(target))]
+        height, now, was = level(target[..., edge, 0], torch.stack([target[..., edge, 1] - rim, *tall], -2), x).unbind(-2)
+        below = y[:, None] - height[..., None, :]
+        drawn = torch.stack([torch.zeros_like(below), slide(-below, now, was)], 2)
+        return torch.cat([above - drawn, beneath, below[:, :, None]], 2)
 
     def _carry(self, y: Tensor, x: Tensor, landmarks: Tensor, offsets: Tensor) -> Tensor:
         """Maps [B, T, 2, h, w] of the offsets [B, T, P, 2] of landmarks [B, T, P, 2], averaged under Gaussian weights.
@@ -80,16 +116,16 @@ class MeshMotion(nn.Module):
 
     @staticmethod
     @single_precision
-    def read(flow: MeshFlow, points: Tensor) -> tuple[Tensor, Tensor]:
+    def read(flow: MeshFlow, points: Tensor, lashes: float = LASHES) -> tuple[Tensor, Tensor]:
         """Offset [B, T, N, 3] and inside of the mouth [B, T, N, 1] in [0, 1] at points [B, T, N, 3]; both fade out at the
-        border of the face box."""
+        border of the face box. `lashes` is the width of the lids' edge, `LASHES` or `RAYS`."""
         unit = to_face_box(points)
-        grid = unit[..., :2].flatten(0, 1)[:, :, None]
+        grid = unit[..., :2].flatten(0, 1)[:, None].contiguous()  # otherwise it is read point by point, five times as slowly
         read = F.grid_sample(flow.maps.flatten(0, 1), grid, padding_mode="border", align_corners=True)
-        read = read.squeeze(-1).transpose(1, 2).unflatten(0, points.shape[:2])
+        read = read.squeeze(2).transpose(1, 2).unflatten(0, points.shape[:2])
         window = face_window(unit)
-        offset = F.pad(read[..., :2] * window, (0, 1))
-        return offset, torch.sigmoid(-read[..., 2:] / SOFTNESS) * window
+        offset = torch.lerp(read[..., :2], read[..., 2:4], torch.sigmoid(read[..., 4:5] / lashes))
+        return F.pad(offset * window, (0, 1)), torch.sigmoid(-read[..., 5:] / SOFTNESS) * window
 
 
 class NoMeshMotion(nn.Module):
@@ -97,10 +133,10 @@ class NoMeshMotion(nn.Module):
 
     def forward(self, mesh: Tensor, code: Tensor) -> MeshFlow:
         """As in `MeshMotion`, of the smallest size."""
-        return MeshFlow(code.new_zeros(*code.shape[:2], 3, 1, 1), code.new_zeros(*code.shape[:2], 1))
+        return MeshFlow(code.new_zeros(*code.shape[:2], 6, 1, 1), code.new_zeros(*code.shape[:2], 1))
 
     @staticmethod
-    def read(flow: MeshFlow, points: Tensor) -> tuple[Tensor, Tensor]:
+    def read(flow: MeshFlow, points: Tensor, lashes: float = LASHES) -> tuple[Tensor, Tensor]:
         """Zeros, shaped as in `MeshMotion`."""
         return torch.zeros_like(points), torch.zeros_like(points[..., :1])
 
@@ -121,28 +157,62 @@ def with_lids(landmarks: Tensor) -> Tensor:
 
     The skin of a lid is hardly seen on an open eye and covers all of a closed one, where no landmark would speak for it.
     """
-    edge, crease = landmarks[..., list(UPPER_LIDS), :], landmarks[..., list(LID_CREASES), :]
+    edge, crease = (landmarks[..., indices(places, landmarks), :] for places in (UPPER_LIDS, LID_CREASES))
     return torch.cat([landmarks[..., :SKIN, :], *(torch.lerp(edge, crease, share) for share in (0.25, 0.5, 0.75))], -2)
 
 
 def meet(landmarks: Tensor) -> Tensor:
-    """Landmarks [*, 478, 2] with lips and lids that touch where they had crossed: both lips give way, and the upper lid."""
-    lower, upper = list(INNER_LIPS[1:10]), list(INNER_LIPS[:10:-1])
+    """Landmarks [*, 478, 2] with lips that touch where they had crossed."""
+    lower, upper = (indices(places, landmarks) for places in (INNER_LIPS[1:10], INNER_LIPS[:10:-1]))
     low, high = landmarks[..., lower, 1], landmarks[..., upper, 1]
     middle = (low + high) / 2
     met = landmarks.clone()
     met[..., lower, 1], met[..., upper, 1] = torch.maximum(low, middle), torch.minimum(high, middle)
-    lids = list(UPPER_LIDS)
-    met[..., lids, 1] = torch.minimum(landmarks[..., lids, 1], landmarks[..., list(LOWER_LIDS), 1])
     return met
+
+
+def shut(start: Tensor, target: Tensor) -> Tensor:
+    """Landmarks [*, 478, 2] where the lids of an eye that is narrower than in the photo, `start` [*, 478, 2], close evenly, and
+    the upper one is down (`OVERLAP`) where landmarks of the middle of the eye are
+    `shut_opening` apart."""
+    upper, lower = (indices(places, target) for places in (UPPER_LIDS, LOWER_LIDS))
+    gap = lambda points: (points[..., lower, 1] - points[..., upper, 1]).unflatten(-1, (2, -1))
+    middle = lambda gaps: gaps[..., 2:5].mean(-1, keepdim=True)
+    was, wanted = gap(start), gap(target)
+    usual = middle(was).clamp_min(1e-3)
+    least = shut_opening(usual)
+    share = ((middle(wanted) - least) / (usual - least)).clamp_min(0)
+    gaps = torch.where(share < 1, share * (was + OVERLAP) - OVERLAP, wanted).flatten(-2)
+    closed = target.clone()
+    closed[..., upper, 1] = target[..., lower, 1] - gaps
+    return closed
+
+
+def level(along: Tensor, values: Tensor, x: Tensor) -> Tensor:
+    """Values [*, K, w] at columns `x` [w] of curves that run from left to right through values [*, K, P] at `along` [*, P];
+    constant beyond their ends."""
+    start, width = along[..., :-1, None], along.diff(dim=-1)[..., None].clamp_min(1e-6)
+    share = ((x - start) / width).clamp(0, 1)
+    return values[..., :1] + values.diff(dim=-1) @ share
+
+
+def slide(above: Tensor, now: Tensor, was: Tensor) -> Tensor:
+    """[*, h, w] how much farther up a lid's skin has to be looked for than if it were stretched evenly, at places `above` [*, h,
+    w] its edge, of lids that are `now` [*, w] tall and were `was` [*, w]: lashes at the edge keep their size, the skin at the
+    crease is drawn out."""
+    now, was = now.clamp_min(1e-3)[..., None, :], was.clamp_min(1e-3)[..., None, :]
+    place, power = (above / now).clamp(0, 1), (now / was).clamp(1, 4) ** 0.5
+    return was * (1 - (1 - place) ** power - place)
 
 
 def outline_distance(points: Tensor, polygon: Tensor) -> Tensor:
     """Distance [*, N, 1] of points [N, 2] from the outline of polygons [*, P, 2], negative inside (even-odd rule)."""
     start, end = polygon[..., None, :, :], polygon.roll(-1, -2)[..., None, :, :]
-    edge, reach = end - start, points[:, None] - start
-    along = ((reach * edge).sum(-1) / (edge * edge).sum(-1).clamp_min(1e-9)).clamp(0, 1)
-    distance = (reach - along[..., None] * edge).norm(dim=-1).amin(-1)
+    edge, (reach_x, reach_y) = end - start, ((points[:, axis, None] - start[..., axis]) for axis in (0, 1))
+    edge_x, edge_y = edge.unbind(-1)
+    along = ((reach_x * edge_x + reach_y * edge_y) / (edge * edge).sum(-1).clamp_min(1e-9)).clamp(0, 1)
+    square = (reach_x - along * edge_x).square() + (reach_y - along * edge_y).square()
+    distance = square.amin(-1).clamp_min(1e-12).sqrt()
     y = points[:, None, 1]
     crosses = (start[..., 1] > y) != (end[..., 1] > y)
     slope = edge[..., 0] / torch.where(edge[..., 1].abs() < 1e-9, 1e-9, edge[..., 1])

@@ -37,17 +37,19 @@ class MeshTriangles(nn.Module):
         face = metric_face()[:, :2]
         low = face[triangles, 1].mean(1) > face[list(LIPS), 1].min() - 0.3
         parts = [triangles[part] for part in (low, ~low)]
-        self.triangles = [torch.from_numpy(part) for part in parts]
         self.cells = [tuple(within(axis, face[part, index]) for axis, index in ((y, 1), (x, 0))) for part in parts]
         for name, values in {"y": y, "x": x, "weights": weights}.items():
             self.register_buffer(name, torch.from_numpy(values.astype(np.float32)), persistent=False)
+        self.register_buffer("lower", torch.from_numpy(parts[0]), persistent=False)
+        self.register_buffer("upper", torch.from_numpy(parts[1]), persistent=False)
 
-    def forward(self, landmarks: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, landmarks: Tensor, offsets: Tensor, mouth: bool = True) -> tuple[Tensor, Tensor]:
         """For landmarks [B, T, 468, 2] that move by `offsets`: the offsets [B, T, 2, h, w] at rows and columns of the head
-        frame, and from 0 to 1 how much the triangles have to say there, [B, T, 1, h, w]."""
+        frame, and from 0 to 1 how much the triangles have to say there, [B, T, 1, h, w]: nothing around the mouth, where it is
+        left out."""
         said = torch.cat([offsets, self.weights[:, None].expand(*offsets.shape[:2], -1, 1)], -1)
         read = said.new_zeros(*said.shape[:2], 3, len(self.y), len(self.x))
-        for triangles, (rows, columns) in zip(self.triangles, self.cells):
+        for triangles, (rows, columns) in list(zip((self.lower, self.upper), self.cells))[not mouth:]:
             corners, values = landmarks[:, :, triangles], said[:, :, triangles]
             found, held = interpolate(self.y[rows], self.x[columns], corners, values)
             read[..., rows, columns] = torch.where(held, found, read[..., rows, columns])
@@ -89,13 +91,40 @@ def interpolate(y: Tensor, x: Tensor, corners: Tensor, values: Tensor) -> tuple[
     area = affine[..., 2].sum(-1)[..., None, None]
     affine = affine / torch.where(area.abs() < FLAT, torch.full_like(area, FLAT), area)
     with torch.no_grad():
-        at = lambda corner: affine[..., corner, 0, None, None] * x + (
-            affine[..., corner, 1, None, None] * y[:, None] + affine[..., corner, 2, None, None])
-        least = torch.minimum(torch.minimum(at(0), at(1)), at(2))
-        depth, which = least.masked_fill(area.abs()[..., 0, None] < FLAT, -1).max(2)
+        search = among_near if x.device.type == "cpu" else among_all  # how many are near would have to be waited for
+        depth, which = search(y, x, corners, affine, area.abs()[..., 0] >= FLAT)
     pick = lambda rows: rows.flatten(3).gather(2, which.flatten(2)[..., None].expand(-1, -1, -1, rows[0, 0, 0].numel()))
     place = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x)), x.new_ones(len(y), len(x))], -1).flatten(0, 1)
     shares = (pick(affine).unflatten(-1, (3, 3)) * place[:, None]).sum(-1)
     found = (shares[..., None] * pick(values).unflatten(-1, (3, -1))).sum(-2)
     held = (depth >= 0)[:, :, None]
     return found.transpose(2, 3).unflatten(-1, depth.shape[2:]) * held, held
+
+
+def among_all(y: Tensor, x: Tensor, corners: Tensor, affine: Tensor, solid: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of M triangles holds a point best, [B, T, h, w], and its least barycentric coordinate there, negative where none
+    holds it; `affine` [B, T, M, 3, 3] are the coordinates, `solid` [B, T, M, 1] says which triangles hold anything."""
+    at = lambda corner: affine[..., corner, 0, None, None] * x + (
+        affine[..., corner, 1, None, None] * y[:, None] + affine[..., corner, 2, None, None])
+    least = torch.minimum(torch.minimum(at(0), at(1)), at(2))
+    return least.masked_fill(~solid[..., None], -1).max(2)
+
+
+def among_near(y: Tensor, x: Tensor, corners: Tensor, affine: Tensor, solid: Tensor) -> tuple[Tensor, Tensor]:
+    """The same where a point is held by any, asking each triangle about the points in the box around its corners alone."""
+    size, cells = corners.shape[:3], len(y) * len(x)
+    low, high = corners.amin(3).flatten(0, 2), corners.amax(3).flatten(0, 2)
+    left, top = torch.searchsorted(x, low[:, 0].contiguous()), torch.searchsorted(y, low[:, 1].contiguous())
+    wide = torch.searchsorted(x, high[:, 0].contiguous(), right=True) - left
+    tall = (torch.searchsorted(y, high[:, 1].contiguous(), right=True) - top) * solid.flatten()
+    counts = wide * tall
+    owner = torch.repeat_interleave(counts)
+    place = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
+    row, column = top[owner] + place // wide[owner], left[owner] + place % wide[owner]
+    a, b, c = affine.flatten(0, 2)[owner].unbind(-1)
+    least = (a * x[column, None] + (b * y[row, None] + c)).amin(-1)
+    cell = owner // size[2] * cells + row * len(x) + column
+    depth = least.new_full((size[0] * size[1] * cells,), -1.0).scatter_reduce_(0, cell, least, "amax")
+    best = least == depth[cell]
+    which = torch.zeros_like(depth, dtype=torch.long).index_put_((cell[best],), owner[best] % size[2])
+    return tuple(found.view(*size[:2], len(y), len(x)) for found in (depth, which))

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 NEIGHBOURS = 8
 """frames that a frame's code is made of: four before it, itself and three after it"""
 
+KNOWN = 400
+"""frames, spread over what is learned from, that a window is compared with"""
+
 
 class SpeechAttention(nn.Module):
     """A convolution net makes a code of every frame's window; a second one says how much each neighbour counts.
@@ -28,17 +31,24 @@ class SpeechAttention(nn.Module):
         dropout: probability with which the first net's inner channels are dropped while training.
         normalise: bring every time step's features to mean 0 and variance 1 first.
         linear: time steps of the window that a linear map takes; None is the convolution net.
+        parts: channels of the kinds of features that a window is made of, one after another. Where they are given, what is found
+            in closed form is no linear map but kernel regression: a window is compared with `KNOWN` others, by Gaussians of
+            the squared distance, in which all kinds weigh the same.
     """
 
     def __init__(self, channels: int, code_size: int = 64, width: int = 64, dropout: float = 0.0, normalise: bool = False,
-                 linear: Optional[int] = None):
+                 linear: Optional[int] = None, parts: Optional[tuple[int, ...]] = None):
         super().__init__()
         self.channels, self.normalise, self.linear = channels, normalise, linear
         self._build_attention(code_size)
         if linear:
             self.register_buffer("mean", torch.zeros(channels * linear))
-            self.register_buffer("readout", torch.zeros(code_size, channels * linear))
+            self.register_buffer("readout", torch.zeros(code_size, KNOWN if parts else channels * linear))
             self.register_buffer("rest", torch.zeros(code_size))
+            self.parts = parts
+            if parts:
+                self.register_buffer("scale", torch.ones(channels * linear))
+                self.register_buffer("known", torch.zeros(KNOWN, channels * linear))
             return
         sizes = (channels, width // 2, width // 2, width, width)
         self.convolutions = nn.ModuleList(nn.Conv1d(a, b, 3, 2, 1) for a, b in zip(sizes, sizes[1:]))
@@ -54,7 +64,10 @@ class SpeechAttention(nn.Module):
 
     @torch.no_grad()
     def fit(self, windows: Tensor, codes: Tensor, strength: float = 1000.0) -> None:
-        """Finds the linear map of windows [T, C, W] to codes [T, K] by ridge regression on features of unit variance."""
+        """Finds the linear map of windows [T, C, W] to codes [T, K] by ridge regression on features of unit variance; with `parts`
+        see `fit_kernel`."""
+        if self.parts:
+            return self.fit_kernel(windows, codes)
         flat = windows.flatten(1).double()
         spread = flat.std(0).clamp_min(1e-6)
         flat = (flat - flat.mean(0)) / spread
@@ -64,6 +77,25 @@ class SpeechAttention(nn.Module):
         self.mean.copy_(windows.flatten(1).mean(0))
         self.rest.copy_(codes.mean(0))
 
+    @torch.no_grad()
+    def fit_kernel(self, windows: Tensor, codes: Tensor, strength: float = 1.0) -> None:
+        """Finds the kernel regression of codes [T, K] on windows [T, C, W], with `KNOWN` of them for centres (Nystroem)."""
+        flat, mean = windows.flatten(1).double(), codes.double().mean(0)
+        sizes = torch.tensor([part * self.linear for part in self.parts], device=flat.device)
+        self.mean.copy_(flat.mean(0))
+        self.scale.copy_(flat.std(0).clamp_min(1e-6) * sizes.sqrt().repeat_interleave(sizes))
+        some = torch.linspace(0, len(flat) - 1, KNOWN, device=flat.device).long()
+        self.known.copy_(((flat - self.mean) / self.scale)[some])
+        ours = self._likeness(flat.float()).double()
+        squares = ours.T @ ours + strength * ours[some] + 1e-5 * torch.eye(KNOWN, dtype=ours.dtype, device=ours.device)
+        self.readout.copy_(torch.linalg.solve(squares, ours.T @ (codes.double() - mean)).T)
+        self.rest.copy_(mean)
+
+    def _likeness(self, flat: Tensor) -> Tensor:
+        """[N, KNOWN] in (0, 1]: how much windows [N, D] resemble the known ones, measured by their mean squared
+        distance."""
+        return torch.exp(-torch.cdist((flat - self.mean) / self.scale, self.known) ** 2 / (2 * len(self.parts)))
+
     def forward(self, windows: Tensor) -> Tensor:
         """Codes [N, K] of the windows [N, 8, C, W] of a frame and its neighbours, in time order (see `neighbours`)."""
         codes = self.frame_codes(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
@@ -71,6 +103,8 @@ class SpeechAttention(nn.Module):
 
     def frame_codes(self, windows: Tensor) -> Tensor:
         """Codes [N, K] of single windows [N, C, W]."""
+        if self.linear and self.parts:
+            return F.linear(self._likeness(windows.flatten(1)), self.readout, self.rest)
         if self.linear:
             return F.linear(windows.flatten(1) - self.mean, self.readout, self.rest)
         x = F.layer_norm(windows.transpose(1, 2), (self.channels,)).transpose(1, 2) if self.normalise else windows

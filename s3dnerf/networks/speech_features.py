@@ -1,7 +1,10 @@
 """Speech features: log-mel by default, or the hidden states of a wav2vec2 or HuBERT encoder."""
 from __future__ import annotations
 
+import threading
+from functools import partial
 from pathlib import Path
+from typing import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +13,7 @@ from torch import Tensor
 from s3dnerf.errors import DependencyError, InputError
 from s3dnerf.media import (FPS, MEL_BINS, MEL_CONTEXT, MEL_HOP, MEL_WINDOW, SAMPLE_RATE, SAMPLES_PER_FRAME, frame_count,
                            log_mel, mel_windows)
+from s3dnerf.stopwatch import stage
 
 MEL_STRETCH = 1600
 """mel frames that are computed at once: 20 s"""
@@ -17,22 +21,65 @@ MEETING_FRAMES, MEETING_MEL = 5, 16
 """so many video frames last exactly as long as so many mel frames"""
 
 
+class Stretches:
+    """Vectors along a recording that are computed where they are read, `stretches[:, first:last]`, so that memory does not grow
+    with its length; the last ones that were computed are kept.
+
+    Args:
+        compute: gives the vectors [C, last - first] of numbers `first` and `last`.
+        count: of the vectors.
+        length: vectors that are computed at once.
+    """
+
+    kept = 4
+    """stretches"""
+
+    def __init__(self, compute: Callable[[int, int], Tensor], count: int, length: int):
+        self.compute, self.count, self.length = compute, count, length
+        self.found, self.lock = {}, threading.Lock()
+
+    def __reduce__(self):
+        return Stretches, (self.compute, self.count, self.length)
+
+    def __getitem__(self, place: tuple[slice, slice]) -> Tensor:
+        first, last, _ = place[1].indices(self.count)
+        numbers = range(first // self.length, max(last - 1, first) // self.length + 1)
+        found = torch.cat([self._stretch(number) for number in numbers], 1)
+        skipped = numbers[0] * self.length
+        return found[:, first - skipped:max(first, last) - skipped]
+
+    def _stretch(self, number: int) -> Tensor:
+        """One of the stretches; several threads ask for the same one at a time."""
+        with self.lock:
+            if number not in self.found:
+                while len(self.found) >= self.kept:
+                    self.found.pop(next(iter(self.found)))
+                with stage("speech features"):
+                    first = min(number * self.length, self.count)
+                    self.found[number] = self.compute(first, min(first + self.length, self.count))
+            return self.found[number]
+
+
 class MelFeatures:
     """Log-mel spectrogram, 80 vectors a second, half a second around each frame."""
 
     channels, window, rate = MEL_BINS, MEL_CONTEXT, SAMPLE_RATE / MEL_HOP
 
-    def sequence(self, sound: Tensor) -> Tensor:
-        """[80, M] of a recording [N] at 16 kHz; computed in stretches, so that memory is that of the result."""
-        count, margin = len(sound) // MEL_HOP + 1, MEL_WINDOW // MEL_HOP
-        parts = []
-        for first in range(0, count, MEL_STRETCH):
-            last, low = min(first + MEL_STRETCH, count), max(0, first - margin)
-            mel = log_mel(sound[low * MEL_HOP:(last + margin) * MEL_HOP])
-            parts.append(mel[:, first - low:last - low])
-        return torch.cat(parts, 1)
+    def along(self, sound: Tensor) -> Stretches:
+        """[80, M] of a recording [N] at 16 kHz, computed where it is read."""
+        return Stretches(partial(self._mel, sound), len(sound) // MEL_HOP + 1, MEL_STRETCH)
 
-    def windows(self, sequence: Tensor, first: int, count: int) -> Tensor:
+    def sequence(self, sound: Tensor) -> Tensor:
+        """The same as one tensor."""
+        return self.along(sound)[:, :]
+
+    @staticmethod
+    def _mel(sound: Tensor, first: int, last: int) -> Tensor:
+        margin = MEL_WINDOW // MEL_HOP
+        low = max(0, first - margin)
+        return log_mel(sound[low * MEL_HOP:(last + margin) * MEL_HOP])[:, first - low:last - low]
+
+    def windows(self, sequence: Tensor | Stretches, first: int, count: int) -> Tensor:
         """[count, 80, 40] around the frames from `first` on; silence beyond the ends."""
         skipped = max(0, first // MEETING_FRAMES - 2)
         last = (first + count) // MEETING_FRAMES + 3
@@ -79,20 +126,22 @@ class TransformerFeatures:
         self.channels, self.layer = config.hidden_size, layer
         self.chunk, self.context = round(chunk_seconds * self.rate), round(context_seconds * self.rate)
 
-    @torch.inference_mode()
+    def along(self, sound: Tensor) -> Stretches:
+        """[C, 2 * frames] of a recording [N] at 16 kHz, computed where it is read: the vector k is for the time (k + 0.5) / 50 s."""
+        mean, scale = (sound.mean(), (sound.var(correction=0) + 1e-7).sqrt()) if self.normalise else (0.0, 1.0)
+        return Stretches(partial(self._chunk, sound, mean, scale), 2 * frame_count(len(sound)), self.chunk)
+
     def sequence(self, sound: Tensor) -> Tensor:
-        """[C, 2 * frames] of a recording [N] at 16 kHz: the vector k is for the time (k + 0.5) / 50 s."""
-        hop = SAMPLES_PER_FRAME // 2
-        count = 2 * frame_count(len(sound))
-        if self.normalise:
-            sound = (sound - sound.mean()) / (sound.var(correction=0) + 1e-7).sqrt()
-        sound = F.pad(sound, (0, max(0, count * hop - len(sound))))
-        parts = []
-        for first in range(0, count, self.chunk):
-            last = min(first + self.chunk, count)
-            low, high = max(0, first - self.context), min(count, last + self.context)
-            parts.append(self._encode(sound[low * hop:high * hop], high - low)[:, first - low:last - low])
-        return torch.cat(parts, 1)
+        """The same as one tensor."""
+        return self.along(sound)[:, :]
+
+    @torch.inference_mode()
+    def _chunk(self, sound: Tensor, mean, scale, first: int, last: int) -> Tensor:
+        hop, low = SAMPLES_PER_FRAME // 2, max(0, first - self.context)
+        high = min(2 * frame_count(len(sound)), last + self.context)
+        heard = (sound[low * hop:high * hop] - mean) / scale
+        heard = F.pad(heard, (0, (high - low) * hop - len(heard)))
+        return self._encode(heard, high - low)[:, first - low:last - low]
 
     def _encode(self, sound: Tensor, count: int) -> Tensor:
         """[C, count] of one chunk; the convolutions see 400 samples at steps of 320, so that 40 are added on either side."""
@@ -100,7 +149,7 @@ class TransformerFeatures:
         states = self.model(padded, output_hidden_states=True).hidden_states[self.layer][0]
         return states[:count].T
 
-    def windows(self, sequence: Tensor, first: int, count: int) -> Tensor:
+    def windows(self, sequence: Tensor | Stretches, first: int, count: int) -> Tensor:
         """[count, C, 16] around the frames from `first` on; zeros beyond the ends."""
         low, high = 2 * first - 7, 2 * (first + count) + 7
         part = sequence[:, max(0, low):high]

@@ -1,12 +1,15 @@
 """An adapted head starts as the one-shot model, and every part that it has of its own is at work."""
 import copy
+import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from s3dnerf.data.person import learned_frames
 from s3dnerf.errors import InputError
+from s3dnerf.inference import TalkingHead
 from s3dnerf.models.adapted import LIPS, AdaptedHead, typical_frame
 from s3dnerf.models.hub import load_model, save_model
 from s3dnerf.types import Condition
@@ -106,6 +109,13 @@ def test_a_bundle_gives_the_person_back_who_speaks(head, person_video, tmp_path)
     sound = 0.1 * torch.sin(torch.arange(3200) / 9)
     codes = back.speech_codes(sound)
     assert codes.shape == (5, LIPS + back.head.no_speech.numel()) and torch.equal(codes, head.speech_codes(sound))
+
+
+def test_it_goes_to_another_process(head):
+    scene = TalkingHead(head).speak(speech=0.1 * np.sin(np.arange(3200) / 9)).scene
+    with torch.inference_mode():
+        before, after = (one.frames(2, 2) for one in (scene, pickle.loads(pickle.dumps(scene))))
+    assert np.array_equal(before, after)
 
 
 def test_another_background_leaves_the_person(head, person_video):

@@ -9,7 +9,8 @@ import torch
 from s3dnerf.errors import InputError
 from s3dnerf.face import metric_face
 from s3dnerf.geometry import frontal_camera, orbit
-from s3dnerf.models.one_shot import S3DNeRF, border_fade, look_up
+from s3dnerf.models.one_shot import S3DNeRF, border_fade, look_up, rests
+from s3dnerf.networks.surroundings import PACE
 from s3dnerf.types import Cameras, Motion, Portrait, Window
 
 SIZE, FRAMES = 64, 3
@@ -196,7 +197,7 @@ def test_every_parameter_gets_a_gradient():
 
 def clip_like(model):
     class Parts:
-        portrait, speech, cameras = portraits(), torch.randn(2, FRAMES, 80, 40), cameras()
+        portrait, speech, cameras = portraits(), torch.randn(2, FRAMES, 80, 40), cameras(yaw=0.1)
     return Parts
 
 
@@ -248,6 +249,25 @@ def test_shares_say_how_far_the_surroundings_go(model):
     side, brow = ((places[1.0] - places[0.0])[:, :, :1][part].abs().mean() for part in (np.s_[..., 16:34, 50:57],
                                                                                         np.s_[..., 26:30, 28:36]))
     assert brow < 0.1 * side  # the face itself always goes with the head
+
+
+def test_what_shares_leave_moves_the_person_and_not_the_wall(model):
+    """By as much as the head has moved: not at all where it has not."""
+    views, response = cameras(1), model.surroundings.response
+    moved = views.camera_to_world.clone()
+    moved[..., 1, 3] -= 0.15
+    for seen, least in ((Cameras(moved, views.intrinsics), 0.02), (views, 0.0)):
+        places = {}
+        for size in (0.0, 0.5):
+            with torch.no_grad():
+                response[:, 9] = size / PACE  # how far down the photo, for a shift down
+            places[size] = [render(model, with_person(part), views=seen).source for part in (np.s_[..., :], np.s_[..., :34])]
+        with torch.no_grad():
+            response.zero_()
+        head, hair, wall = ((places[0.5][case] - places[0.0][case])[:, :, 1][..., 20:40, part].abs()
+                            for case, part in ((0, np.s_[28:36]), (0, np.s_[50:56]), (1, np.s_[50:56])))
+        assert wall.max() < 1e-3
+        assert min(head.mean(), hair.mean()) > least if least else max(head.max(), hair.max()) < 1e-6
 
 
 def test_detail_gives_the_photo_back_and_goes_with_the_skin():
@@ -302,3 +322,34 @@ def test_without_mesh_motion_landmarks_carry_nothing(model):
     found = render(other)
     assert found.inside.abs().max() == 0 and change(found, render(model)) > 1e-3
     assert change(found, render(other, drive=motion(other, seed=5))) > 1e-4  # the field still moves it
+
+
+@pytest.mark.parametrize("samples", [8, 4, 3])
+def test_of_a_camera_that_rests_only_what_changes_is_asked_and_every_frame_is_the_same(model, samples):
+    """Frames of a resting camera together are the frames alone, which rest beside no other; rays beside the face are asked
+    about once, and show what they showed."""
+    with torch.no_grad():
+        model.radiance.out.weight[0].mul_(4)
+        appearance = model.with_occupancy(model.encode(portraits()), samples)
+        drive, views = motion(model), cameras()
+        asked = []
+        hook = model.radiance.register_forward_hook(lambda _, given, __: asked.append(given[1].shape[1:-1].numel()))
+        together = model.render(appearance, drive, views)
+        resting, asked[:] = sum(asked), []
+        alone = [model.render(appearance, drive[:, frame:frame + 1], views[:, frame:frame + 1]) for frame in range(FRAMES)]
+        hook.remove()
+        model.radiance.out.weight[0].div_(4)
+    assert 0.3 * sum(asked) < resting < 0.95 * sum(asked)
+    for name in ("image", "raw", "opacity", "source", "depth"):
+        expected = torch.cat([getattr(frame, name) for frame in alone], 1)
+        torch.testing.assert_close(getattr(together, name), expected, atol=2e-5, rtol=1e-5)
+    changes = (together.raw - together.raw[:, :1]).abs().amax((0, 1, 2))
+    assert changes.max() > 1e-3 and not changes[:, :2].any() and not changes[:, -2:].any()
+
+
+def test_a_camera_rests_or_it_does_not(model):
+    views = cameras()
+    assert rests(views) and not rests(views[:, :1])
+    moved = Cameras(views.camera_to_world.clone(), views.intrinsics)
+    moved.camera_to_world[1, 2, 0, 3] += 1e-6
+    assert not rests(moved) and not rests(Cameras(views.camera_to_world, views.intrinsics * torch.tensor([1, 1, 1.1])[None, :, None, None]))

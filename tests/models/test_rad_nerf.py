@@ -137,6 +137,20 @@ def test_speech_is_heard_as_tokens_and_as_it_sounds(model, video):
     assert torch.allclose(heard[:, 48:].mean(-1), video.mel.mean(-1), atol=1e-4)
 
 
+def test_the_kernel_hears_with_the_expert_s_ear_too(new_person, video, tmp_path):
+    found = new_person(readout="kernel").train()
+    heard = found.listen(video.mel)
+    assert heard.shape == (40, 143, 8) and found.training and found.ear.training
+    assert torch.equal(heard, found.eval().listen(video.mel))  # without dropout
+    with torch.no_grad():
+        found.ear[-1].bias.add_(1)
+    other = found.listen(video.mel)
+    assert torch.equal(heard[:, :128], other[:, :128]) and torch.allclose(heard[:, 128:] + 1, other[:, 128:], atol=1e-5)
+    found.attention.fit(heard, found.lip_codes(video.mesh)[0])
+    save_model(found, tmp_path)
+    assert torch.allclose(load_model(tmp_path).speech_codes(video.sound), found.speech_codes(video.sound), atol=1e-5)
+
+
 def test_a_code_without_a_meaning_is_the_paper_s_way(new_person, video):
     found = new_person(code_size=64, features="mel", readout="convolution")
     assert not found.by_lips and found.listener is None and found.speech_codes(video.sound).shape == (40, 64)

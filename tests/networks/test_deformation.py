@@ -32,6 +32,17 @@ def test_encoding_is_sines_and_cosines_of_doubling_frequency():
     assert encoded[0, 3:5].tolist() == pytest.approx([2 ** -0.5, 1.0])
 
 
+def test_the_border_of_the_lattice_is_not_asked_and_says_nothing(field):
+    drive, features = motion(), torch.randn(2, 9 * 10 * 5, 8)
+    asked, whole = [], field.forward
+    field.forward = lambda points, *rest: asked.append(points.shape[2]) or whole(points, *rest)
+    found = field.on_lattice(features, drive, torch.zeros(2, 5))
+    assert asked == [7 * 8 * 3] and found.offset.abs().max() > 0.01
+    expected = whole(field.lattice_points(features)[None, None], features[:, None], drive, torch.zeros(2, 5))
+    for name in ("offset", "modulation", "region"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-6, rtol=1e-5)
+
+
 def test_lattice_equals_points_at_its_nodes(field):
     drive, nodes = motion(), field.lattice_points(torch.zeros(1))
     lattice = evaluate(field, nodes[None, None], drive)

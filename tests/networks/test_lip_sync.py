@@ -67,6 +67,14 @@ def test_crop_of_a_large_image_skips_no_pixel():
     assert (crop_lips(stripes, landmarks(frames=1, size=size)) - 0.5).abs().max() < 0.02
 
 
+def test_a_clip_s_crop_is_its_own_whatever_lies_beside_it():
+    """A large face is averaged down before it is looked up, also where a small one is in the batch."""
+    images, near = torch.rand(2, 1, 3, 600, 600), landmarks(frames=1, size=600)
+    points = torch.cat([near, (near - 300) * 0.25 + 300])
+    alone = [crop_lips(images[i:i + 1], points[i:i + 1]) for i in range(2)]
+    assert torch.equal(crop_lips(images, points), torch.cat(alone))
+
+
 @pytest.mark.parametrize("size", [128, 300, 770])
 def test_crop_covers_the_same_part_of_the_face_at_any_size(size):
     x = (torch.arange(size) + 0.5) / size

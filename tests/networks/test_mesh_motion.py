@@ -1,11 +1,12 @@
 """The landmarks' share of the motion, against truth: polygons, a code that does nothing, lips that are carried along."""
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from s3dnerf.face import INNER_LIPS, LIPS, FaceCode, eye_opening, metric_face
-from s3dnerf.networks.mesh_motion import MeshMotion, meet, outline_distance
+from s3dnerf.face import INNER_LIPS, LIPS, LOWER_LIDS, SHUT, UPPER_LIDS, FaceCode, eye_opening, metric_face
+from s3dnerf.networks.mesh_motion import OVERLAP, RAYS, MeshMotion, level, meet, outline_distance, shut, slide
 
 FACE = torch.from_numpy(metric_face())[None]
 
@@ -88,14 +89,75 @@ def test_lips_meet_but_do_not_cross(model):
     assert torch.equal(meet(met), met)
 
 
-def test_lids_close_over_the_iris(model):
-    blink = torch.zeros(FaceCode.size)
-    blink[-1] = -10 * eye_opening(FACE).item()
-    irises = FACE[:, None, [468, 473]]
-    offset, _ = model.read(flow(model, blink), irises)
-    edge = FACE[0, [159, 386], 1]
-    assert (irises[0, 0, :, 1] + offset[0, 0, :, 1] < edge).all()
-    assert model.read(flow(model, 0 * blink), irises)[0].abs().max() < 1e-6
+def blinked(opening):
+    """A change of code that leaves the eyes `opening` head units wide."""
+    code = torch.zeros(FaceCode.size)
+    code[-1] = 10 * (opening - eye_opening(FACE).item())
+    return code
+
+
+def columns(above=0.15, below=0.08):
+    """Places [1, 1, N, 3] on lines across the middle of both eyes, a seventh of a pixel apart."""
+    heights = torch.arange(-above, below, 0.0017)
+    return torch.cat([torch.nn.functional.pad(heights[:, None], (1, 1)) + FACE[0, iris] for iris in (468, 473)])[None, None]
+
+
+def shown(model, opening, lashes=None):
+    """Places of `columns`, and where the photo has what is seen there, [N, 3] each."""
+    places = columns()
+    offset, _ = model.read(flow(model, blinked(opening)), places, *(lashes and [lashes] or []))
+    return places[0, 0], (places + offset)[0, 0]
+
+
+def in_eye(places, depth=0.004):
+    """[N] which places lie between the lids of the photo."""
+    edges = torch.stack([FACE[0, [row[3], row[11]], 1] for row in (UPPER_LIDS, LOWER_LIDS)])
+    rows = places[:, 1].unflatten(0, (2, -1))
+    return ((rows > edges[0, :, None] + depth) & (rows < edges[1, :, None] - depth)).flatten()
+
+
+def test_nothing_of_the_eye_is_seen_when_landmarks_say_that_it_is_shut(model):
+    assert in_eye(columns()[0, 0]).float().mean() > 0.25
+    for opening in (SHUT, 0.005):
+        assert in_eye(shown(model, opening)[1]).sum() <= 1  # an edge
+    assert in_eye(shown(model, SHUT, RAYS)[1]).sum() > 20  # an edge that is not sharp shows what it passes over
+    photo, same = shown(model, eye_opening(FACE).item())
+    assert (photo - same).abs().max() < 1e-5
+
+
+def test_a_lid_slides_over_an_iris_that_stays(model):
+    half = (SHUT + eye_opening(FACE).item()) / 2
+    places, seen = shown(model, half)
+    eye = in_eye(places, 0.02) & in_eye(seen)
+    assert eye.sum() > 10 and ((places - seen)[eye].abs().amax(1) < 0.01).sum() >= eye.sum() - 2  # its edges
+    covered = in_eye(places) & ~in_eye(seen, 0.0)
+    assert 0.25 < covered.sum() / in_eye(places).sum() < 0.75
+
+
+def test_lids_shut_evenly_and_an_eye_that_is_wider_than_the_photos_is_left_alone():
+    face = FACE[..., :2]
+    gap = lambda landmarks: landmarks[0, list(LOWER_LIDS), 1] - landmarks[0, list(UPPER_LIDS), 1]
+    closing = lambda share: face.index_copy(1, torch.tensor(UPPER_LIDS), torch.lerp(
+        face[:, list(LOWER_LIDS)], face[:, list(UPPER_LIDS)], share))
+    assert torch.allclose(gap(shut(face, closing(SHUT / 0.09))), torch.full((14,), -OVERLAP), atol=0.01)
+    assert torch.allclose(gap(shut(face, closing(-0.2))), torch.full((14,), -OVERLAP))
+    assert torch.allclose(shut(face, face), face) and torch.equal(shut(face, closing(1.3)), closing(1.3))
+
+
+def test_a_curve_is_read_between_its_points():
+    along, values = torch.tensor([-1.0, 0.0, 0.5, 2.0]), torch.tensor([[0.0, 2.0, -1.0, 4.0], [1.0, 1.0, 3.0, 0.0]])
+    x = torch.linspace(-2, 3, 41)
+    truth = np.stack([np.interp(x, along, row) for row in values])
+    assert level(along, values, x).numpy() == pytest.approx(truth, abs=1e-5)
+
+
+def test_lashes_keep_their_size_where_a_lid_is_drawn_out():
+    above = torch.linspace(0, 0.1, 1001)[:, None]
+    height = lambda now, was: (above * was / now + slide(above, torch.tensor([now]), torch.tensor([was])))[:, 0]
+    assert torch.allclose(height(0.1, 0.1), above[:, 0], atol=1e-6)
+    drawn = height(0.1, 0.04)
+    assert drawn[0] == 0 and drawn[-1] == pytest.approx(0.04) and (drawn.diff() >= 0).all()
+    assert drawn[10] / above[10, 0] == pytest.approx(0.4 ** 0.5, abs=0.01)
 
 
 def test_an_open_photo_shows_its_own_inside(model):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from s3dnerf.face import EYE_RINGS, INNER_LIPS, LIPS, metric_face
-from s3dnerf.networks.mesh_triangles import MeshTriangles, across, closeness, interpolate
+from s3dnerf.networks.mesh_triangles import FLAT, MeshTriangles, across, among_all, among_near, closeness, interpolate
 
 FACE = torch.from_numpy(metric_face())[:468, :2]
 
@@ -85,3 +85,19 @@ def test_a_triangle_without_area_holds_nothing():
     corners = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]])[None, None, None]
     found, held = interpolate(torch.tensor([0.25]), torch.tensor([0.25]), corners, torch.ones(1, 1, 1, 3, 1))
     assert not held.any() and torch.isfinite(found).all() and (found == 0).all()
+
+
+def test_asking_near_triangles_alone_finds_what_asking_all_finds():
+    """Overlapping triangles, flat ones, ones beyond the grid, several frames."""
+    y, x, corners = torch.linspace(-1, 1, 23), torch.linspace(-1, 1, 19), torch.randn(2, 3, 40, 3, 2)
+    corners[:, :, :20] = corners[:, :, :20, :1] + 0.2 * torch.randn(2, 3, 20, 3, 2)
+    corners[:, :, 7, 2] = corners[:, :, 7, 1]
+    start, end = corners.roll(-1, 3), corners.roll(-2, 3)
+    affine = torch.stack([start[..., 1] - end[..., 1], end[..., 0] - start[..., 0],
+                          start[..., 0] * end[..., 1] - end[..., 0] * start[..., 1]], -1)
+    area = affine[..., 2].sum(-1)[..., None, None]
+    parts = y, x, corners, affine / area.where(area.abs() >= FLAT, torch.full_like(area, FLAT)), area.abs()[..., 0] >= FLAT
+    (depth, which), (near_depth, near) = among_all(*parts), among_near(*parts)
+    held = depth >= 0
+    assert 0.2 < held.float().mean() < 1 and torch.equal(near_depth >= 0, held)
+    assert torch.equal(which[held], near[held]) and torch.allclose(depth[held], near_depth[held], atol=1e-6)

@@ -20,3 +20,16 @@ def test_inside_of_the_mouth_does_not_look_at_the_photo():
     assert torch.equal(look(one, 1.0), look(other, 1.0)) and not torch.allclose(look(one, 0.0), look(other, 0.0))
     louder = field(one, place, modulation * 3, torch.ones(1, 1))[1]
     assert not torch.allclose(louder, look(one, 1.0))
+
+
+def test_speech_is_asked_about_the_inside_of_the_mouth_alone_and_it_is_all_the_same():
+    field = RadianceField(feature_channels=6, modulation_channels=4, width=8, out_channels=5)
+    inside = torch.cat([torch.zeros(30, 1), torch.rand(10, 1)]).view(2, 20, 1)
+    parts = torch.randn(2, 20, 6), torch.randn(2, 20, 3) * 0.3, torch.randn(2, 20, 4), inside
+    whole = field(*parts)
+    asked = []
+    field.inside.register_forward_hook(lambda _, given, __: asked.append(given[0].flatten(0, -2).shape[0]))
+    with torch.inference_mode():
+        for found, expected in zip(field(*parts), whole):
+            torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    assert asked == [10]

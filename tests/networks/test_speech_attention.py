@@ -63,3 +63,23 @@ def test_a_linear_map_is_found_in_closed_form_and_does_not_learn_noise_by_heart(
     assert sorted(name.split(".")[0] for name, _ in net.named_parameters())[0] == "attention"
     net.fit(windows, windows.flatten(1) @ truth, 1e-6)
     assert torch.allclose(net.frame_codes(windows), windows.flatten(1) @ truth, atol=1e-3)
+
+
+def test_a_kernel_finds_what_no_line_tells_and_weighs_kinds_of_features_alike():
+    torch.manual_seed(0)
+    few, many = torch.randn(900, 1, 2), torch.randn(900, 40, 2)  # noise in most channels
+    windows, codes = torch.cat([few, 5 * many], 1), (few[:, 0, :1] * few[:, 0, 1:]).expand(-1, 3) + 2
+    miss = {}
+    for parts in (None, (1, 40), (41,)):
+        net = SpeechAttention(41, 3, linear=2, parts=parts)
+        net.fit(windows[:700], codes[:700])
+        miss[parts] = float((net.frame_codes(windows[700:]) - codes[700:]).var() / codes[700:].var())
+    assert miss[1, 40] < 0.8 * min(miss[None], miss[41,])
+
+
+def test_a_kernel_s_mean_is_the_recording_s():
+    net, windows = SpeechAttention(6, 3, linear=8, parts=(4, 2)), torch.randn(500, 6, 8)
+    codes = torch.randn(500, 3) + 5
+    net.fit(windows, codes)
+    assert torch.allclose(net.frame_codes(windows + 100), codes.mean(0).expand(500, 3), atol=1e-3)  # like nothing that is known
+    assert torch.allclose(net.frame_codes(windows).mean(0), codes.mean(0), atol=0.1)

@@ -1,6 +1,7 @@
 """The torso: the paper's sizes, and a picture that learns to move with the head."""
 import torch
 
+from s3dnerf.face import COLLAR
 from s3dnerf.networks.torso import PseudoTorso
 
 
@@ -9,6 +10,37 @@ def test_the_paper_s_sizes():
     count = lambda *parts: sum(p.numel() for part in parts for p in part.parameters())
     assert count(torso.grid) == 1_111_040
     assert count(torso.deform, torso.deform_pose) == 10_880 and count(torso.colour, torso.colour_pose) == 5_504
+
+
+def test_the_torso_s_own_motion_moves_the_picture_as_a_whole():
+    torch.manual_seed(0)
+    torso, places = PseudoTorso(4, 2, 8, 64, 2 ** 12, body=True), torch.rand(300, 2) - 0.5
+    motion = 0.05 * torch.randn(40, 4)
+    torso.adopt(torch.randn(40, 6), motion)
+    torso.grid.table.data.normal_()
+    torso.deform_body[-1].weight.data.zero_()
+    look = lambda where, *body: torso(where, torch.zeros(1, 6), torch.zeros(1, 0), torch.zeros(300, dtype=torch.long), *body)
+    middle, moved = torso.body_middle[None], torso.body_middle + torch.tensor([[0.03, -0.02, 0.1, 0.05]])
+    pivot = 2 * (torch.tensor(COLLAR) + torso.body_middle[:2]) - 1
+    turn, size = moved[0, 2:] - middle[0, 2:]
+    rotation = size.exp() * torch.stack([torch.stack([turn.cos(), -turn.sin()]), torch.stack([turn.sin(), turn.cos()])])
+    there = (places - pivot) @ rotation.T + pivot + 2 * (moved - middle)[:, :2]
+    assert torch.allclose(look(there, moved)[1], look(places, middle)[1], atol=1e-4)
+    assert not torch.allclose(look(places, moved)[1], look(places, middle)[1], atol=0.01)
+    assert torch.allclose(look(there, moved)[2], places - there, atol=1e-5)
+
+
+def test_without_the_torso_s_own_motion_the_head_s_pose_is_all_that_moves_it():
+    torch.manual_seed(0)
+    plain, torso = PseudoTorso(4, 2, 8, 64, 2 ** 12), PseudoTorso(4, 2, 8, 64, 2 ** 12, body=True)
+    torso.load_state_dict(plain.state_dict(), strict=False)
+    places, pose, table = torch.rand(50, 2) - 0.5, torch.randn(1, 6), torch.randn_like(plain.grid.table)
+    for net in (plain, torso):
+        net.grid.table.data.copy_(table)
+        net.deform[-1].weight.data.fill_(0.3)
+    look = lambda net, *body: net(places, pose, torch.zeros(1, 0), torch.zeros(50, dtype=torch.long), *body)[1]
+    assert torch.equal(look(plain), look(torso))
+    assert not torch.allclose(look(torso), look(torso, torso.body_middle[None]), atol=1e-3)
 
 
 def test_the_pose_moves_the_picture_and_changes_nothing_else():
