@@ -38,7 +38,7 @@ test-browser: setup
 	test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
 	echo "found no chromium with its driver; install them, on Debian with: apt-get install chromium chromium-driver" >&2; exit 2; }; \
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-liberation; }
-	$(RUN)/python -m pytest -n 0 tests/service/test_page.py
+	$(RUN)/python -m pytest -n 0 tests/service/page
 
 clean:
 	rm -rf .venv build *.egg-info demo.mp4 demo.png

@@ -39,17 +39,23 @@ class Speaker:
 
         options = dict(options)
         photo, pose, background, output = (options.pop(name) for name in ("photo", "pose", "background", "output"))
-        sheet, report = options.pop("sheet"), options.pop("json")
+        sheet, report, split, engine = (options.pop(name) for name in ("sheet", "json", "split", "engine"))
+        if split < 1:
+            raise InputError(f"found --split {split}; expected 1 or more")
         check_paths({"--photo": photo, "--speech": options["speech"], "--drive": options["drive"],
                      "--pose": None if pose in POSES else pose, "--background": background if os.path.isfile(background) else None},
                     {"--output": output, "--json": report, "--sheet": sheet})
         marks = chosen_marks(*(options.pop(name) for name in ("label", "consent", "certificate", "key", "manifest", "unmarked")))
         view = numbers(options.pop("camera"))
-        head, loading = self.head(options.pop("weights"), options.pop("device"))
+        head, loading = self.head(options.pop("weights"), options.pop("device"), options.pop("identity_cache"))
         video = head.speak(self.identity(head, photo), camera=view, pose=pose, background=background, progress=True, **options)
         for remark in video.statistics.remarks:
             print(f"s3dnerf: note: {remark}", file=sys.stderr)
         video.statistics.stopwatch.add("load", loading)
+        if split != 1 or engine != "local":
+            from s3dnerf.splitting import SplitVideo
+
+            video = SplitVideo(video, split, engine)
         statistics = video.save(output, sheet, progress=True, marks=marks).as_dict()
         if report is not None:
             write_json(statistics, report)
@@ -57,14 +63,18 @@ class Speaker:
               f"{statistics['frames_per_second_end_to_end']:.1f} frames per second end to end", flush=True)
         return statistics
 
-    def head(self, weights: str, device: str):
+    def head(self, weights: str, device: str, identity_cache: str = "off"):
         """The `TalkingHead` of weights on a device, and the seconds that loading took now."""
         begin = time.perf_counter()
+        from s3dnerf.identities import IdentityFolder
         from s3dnerf.inference import TalkingHead
 
-        if (weights, device) not in self.heads:
-            self.heads[weights, device] = TalkingHead.load(weights, device)
-        return self.heads[weights, device], time.perf_counter() - begin
+        settings = weights, device, identity_cache
+        if settings not in self.heads:
+            folder = IdentityFolder.users_own() if identity_cache == "auto" else identity_cache
+            folder = None if identity_cache == "off" else folder
+            self.heads[settings] = TalkingHead.load(weights, device, folder)
+        return self.heads[settings], time.perf_counter() - begin
 
     def identity(self, head, photo: Optional[str]):
         """A photo as it is, or encoded where encoded ones are kept."""

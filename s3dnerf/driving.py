@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from s3dnerf.data.tracking import Track
+from s3dnerf.device import upload
 from s3dnerf.face import FaceCode
 from s3dnerf.media import frame_count, is_silent
 from s3dnerf.models.one_shot import S3DNeRF
@@ -35,18 +36,17 @@ class SpeechDrive:
     def __init__(self, model: S3DNeRF, sound: np.ndarray, mesh: Tensor, gain: Optional[float] = None, smooth: float = 0.0):
         self.model, self.gain, self.smooth, self.total = model, gain, smooth, frame_count(len(sound))
         self.own, self.begun = model.face_code.own(mesh), EASE if is_silent(sound) else 0
-        with torch.inference_mode():
-            self.sequence = model.features.sequence(torch.from_numpy(sound))
+        self.sequence = model.features.along(torch.from_numpy(sound))
 
     def motion(self, first: int, count: int, eyes: Tensor) -> Motion:
         """[1, count] of the frames from `first` on, with the eye opening changed by `eyes` [count]."""
         device = next(self.model.parameters()).device
         low, far = max(0, first - reach(self.smooth)), first + count + reach(self.smooth)
         high = max(first + count, min(self.total, far))
-        motion = self.model.drive(self.windows(low, high - low).to(device)[None], self.gain)
+        motion = self.model.drive(upload(self.windows(low, high - low), device)[None], self.gain)
         motion = motion.map(lambda x: smoothed(x[0], self.smooth)[None, first - low:first - low + count])
         code = motion.code.clone()
-        code[..., -1] += eyes.to(device)
+        code[..., -1] += upload(eyes, device)
         share = ((self.begun + torch.arange(first, first + count, device=device)) / EASE).clamp_max(1)[:, None]
         return replace(motion, code=torch.lerp(self.own.to(device), code, share * share * (3 - 2 * share)))
 
@@ -56,13 +56,13 @@ class SpeechDrive:
 
 
 class FaceDrive:
-    """Lips and eyes of a tracked person, against that person's mean face, played back and forth.
+    """Lips of a tracked person, against that person's mean face, played back and forth.
 
     Args:
         model: the talking head.
         track: the face, followed.
         gain: factor on the lip code; None leaves it as it is.
-        smooth: seconds over which the lip code, not the eyes, is `poses.smoothed`.
+        smooth: seconds over which the lip code is `poses.smoothed`.
     """
 
     def __init__(self, model: S3DNeRF, track: Track, gain: Optional[float] = None, smooth: float = 0.0):
@@ -70,9 +70,8 @@ class FaceDrive:
         self.model, self.codes = model, FaceCode().driving(mesh, mesh.mean(0)).float()
         self.codes[:, :-1] = smoothed(self.codes[:, :-1], smooth) * (1.0 if gain is None else gain)
 
-    def motion(self, first: int, count: int, eyes: Optional[Tensor] = None) -> Motion:
-        """[1, count] of the frames from `first` on; with `eyes` [count] in place of the person's own, as for `SpeechDrive`."""
+    def motion(self, first: int, count: int, eyes: Tensor) -> Motion:
+        """[1, count] of the frames from `first` on, with the eye opening changed by `eyes` [count], as for `SpeechDrive`."""
         shown = self.codes[torch.from_numpy(bounce(first, count, len(self.codes)))]
-        if eyes is not None:
-            shown[:, -1] = eyes
-        return self.model.drive_face(shown[None].to(next(self.model.parameters()).device))
+        shown[:, -1] = eyes
+        return self.model.drive_face(upload(shown[None], next(self.model.parameters()).device))

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from s3dnerf.device import indices
 from s3dnerf.precision import single_precision
 
 MESH_POINTS = 478
 CROP_EXTENT = 3.0
 """Side of the square crop around a head, in outer eye-corner distances; the crop's centre is the head frame's origin."""
+COLLAR = (0.5, 0.9)
+"""Point of that crop about which a torso's own motion is told, from the left and the top, in sides of the crop."""
 
 EYE_CORNERS = (33, 263)
 RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 45, 275, 151, 9, 8, 107, 336, 70, 300, 127, 356, 234, 454)
@@ -31,6 +34,9 @@ EYELIDS = (159, 145, 158, 153, 160, 144, 386, 374, 385, 380, 387, 373)
 EYE_RINGS = ((33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
              (362, 382, 381, 380, 374, 373, 390, 249, 263, 466, 388, 387, 386, 385, 384, 398))
 """Outline of each eye: a corner, the lower lid, the other corner, the upper lid."""
+SHUT = 0.028
+"""How far apart the landmarks of lids may lie (`eye_opening`) in eyes that are shut, head units: in three of four blinks they lie
+no farther."""
 NOSE_BASE = 2
 UPPER_LIDS = (246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 398)
 LOWER_LIDS = (7, 163, 144, 145, 153, 154, 155, 249, 390, 373, 374, 380, 381, 382)
@@ -58,8 +64,18 @@ def mouth_opening(mesh: Tensor) -> Tensor:
 
 def eye_opening(mesh: Tensor) -> Tensor:
     """[*] mean distance between upper and lower lids, both eyes, in head units, of landmarks [*, 478, 3 or 2]."""
-    lids = mesh[..., list(EYELIDS), :]
+    lids = mesh[..., indices(EYELIDS, mesh), :]
     return (lids[..., 0::2, :] - lids[..., 1::2, :]).norm(dim=-1).mean(-1)
+
+
+def shut_opening(usual: Tensor) -> Tensor:
+    """`eye_opening` [*] at which eyes are shut that are `usual` [*] wide open: `SHUT`, of narrow eyes half of what is usual."""
+    return (usual / 2).clamp_max(SHUT)
+
+
+def opening_of(told: float) -> float:
+    """Head units of an eye opening that is told as the last number of a `FaceCode`, absolutely."""
+    return 0.12 + 0.1 * told
 
 
 class FaceCode(nn.Module):
@@ -85,7 +101,7 @@ class FaceCode(nn.Module):
     @single_precision
     def absolute(self, mesh: Tensor) -> Tensor:
         """Codes [*, 13] of landmarks [*, 478, 3], relative to the mean of all people."""
-        shape = mesh[..., list(self.points), :2].flatten(-2) - self.mean
+        shape = mesh[..., indices(self.points, mesh), :2].flatten(-2) - self.mean
         eyes = (eye_opening(mesh) - 0.12) / 0.1
         return torch.cat([(shape @ self.basis.T) / self.spread, eyes[..., None]], -1)
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Iterator, Optional, Protocol, Sequence, Union
@@ -13,8 +13,11 @@ import torch
 from s3dnerf.camera_path import SAFE_ORBIT, CameraPath
 from s3dnerf.controls import Controls, filling
 from s3dnerf.data.tracking import CropBox, FaceTracker, Track, cut
+from s3dnerf.device import settled, upload
 from s3dnerf.driving import FaceDrive, SpeechDrive
 from s3dnerf.errors import InputError
+from s3dnerf.face import opening_of
+from s3dnerf.identities import Identity, IdentityFolder
 from s3dnerf.marking.marking import MarkedWriter, Marking
 from s3dnerf.marking.marks import Marks, Origin, photo_hash
 from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter, check_output, frame_count, is_silent,
@@ -23,14 +26,15 @@ from s3dnerf.models.hub import DEFAULT, load_model
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.models.person import Person
 from s3dnerf.paste import Backdrop, FaceFrame, FullFrame, person_matte, photo_matte, shrink, zoomed
-from s3dnerf.personal import PersonPath, PersonScene, followed_lips
+from s3dnerf.personal import PersonPath, PersonScene, followed_body, followed_lips
 from s3dnerf.poses import LARGE_TURN, Blinks, FixedEyes, NaturalHead, RecordedHead, StillHead, move, smoothed
 from s3dnerf.progress import counting
 from s3dnerf.quality import check_quality, keeping_up, with_quality
 from s3dnerf.sheet import ContactSheet
 from s3dnerf.statistics import Statistics
+from s3dnerf.streamed import streamed
 from s3dnerf.types import Appearance, Cameras, Motion, Portrait, Rendering
-from s3dnerf.workers import Workers
+from s3dnerf.workers import Workers, alone
 
 BATCH, CPU_BATCH = 8, 4
 """frames that are rendered together on a GPU, and by each thread of a CPU, where more would not fit the cache"""
@@ -51,21 +55,22 @@ class Scene(Protocol):
 
 
 class PhotoScene:
-    """The person of a photo, rendered by the one-shot model; `eyes` None leaves them to `drive`."""
+    """The person of a photo, rendered by the one-shot model."""
 
     def __init__(self, model: S3DNeRF, appearance: Appearance, drive: Union[SpeechDrive, FaceDrive],
                  head: Union[StillHead, NaturalHead, RecordedHead], canvas: Union[FaceFrame, FullFrame],
                  statistics: Statistics, camera: CameraPath,
-                 eyes: Union[FixedEyes, Blinks, StillHead, NaturalHead, RecordedHead, None]):
+                 eyes: Union[FixedEyes, Blinks, StillHead, NaturalHead, RecordedHead]):
         self.model, self.appearance, self.drive, self.head, self.canvas = model, appearance, drive, head, canvas
         self.statistics, self.width, self.height, self.region = statistics, canvas.width, canvas.height, canvas.region
         self.camera, self.eyes = camera, eyes
-        self.opening = 0.12 + 0.1 * float(appearance.source_code[0, -1])
+        self.opening = opening_of(float(appearance.source_code[0, -1]))
+        self.seen = appearance.portrait.cameras[0].to("cpu")
 
     def render_in(self, quality: str, workers: Workers) -> None:
         """Changes to a quality (`quality.QUALITIES`); `workers` are those that will render."""
         def use(chosen: str) -> None:
-            with torch.inference_mode():
+            with torch.inference_mode(), alone():
                 self.appearance = with_quality(self.model, self.appearance, chosen)
             self.statistics.quality = chosen
 
@@ -81,7 +86,7 @@ class PhotoScene:
 
     def cameras(self, first: int, count: int) -> Cameras:
         """Where the frames [count] from `first` on are seen from."""
-        moved = move(self.appearance.portrait.cameras[0].to("cpu"), self.head.sway(first, count))
+        moved = move(self.seen, self.head.sway(first, count))
         return self.camera.at(first, count).around(moved)
 
     def frames(self, first: int, count: int) -> np.ndarray:
@@ -94,14 +99,19 @@ class PhotoScene:
     def prepared(self, first: int, count: int) -> tuple[Motion, Cameras]:
         """What moves the face and where it is seen from, each [1, count], in the frames from `first` on."""
         with self.statistics.stage("motion"):
-            eyes = None if self.eyes is None else self.eyes.eyes(first, count, self.opening)
-            cameras = self.cameras(first, count).map(lambda x: x[None].to(self.statistics.device))
+            eyes = self.eyes.eyes(first, count, self.opening)
+            cameras = self.cameras(first, count).map(lambda x: upload(x[None], self.statistics.device))
             return self.drive.motion(first, count, eyes), cameras
 
     def composed(self, rendering: Rendering, first: int, count: int) -> np.ndarray:
         """Frames [count, H, W, 3] uint8 of a rendering [1, count] of what was `prepared`."""
         with self.statistics.stage("composite"):
-            return zoomed(self.canvas.frames(rendering), self.camera.at(first, count).zoom, self.region)
+            return self.put_together(self.canvas.shown(rendering), first, count)
+
+    def put_together(self, shown: torch.Tensor, first: int, count: int) -> np.ndarray:
+        """The same of what the canvas has `shown`."""
+        with self.statistics.stage("composite"):
+            return zoomed(self.canvas.placed(shown.cpu().numpy()), self.camera.at(first, count).zoom, self.region)
 
 
 class TalkingVideo:
@@ -127,12 +137,13 @@ class TalkingVideo:
         """Who renders: on a CPU, threads on all its cores."""
         return Workers(torch.get_num_threads() if self.statistics.device.type == "cpu" else 1)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self, as_planar: bool = False) -> Iterator[np.ndarray]:
         statistics, begin, workers = self.statistics, time.perf_counter(), self.workers
         batch = CPU_BATCH if statistics.device.type == "cpu" else BATCH
         statistics.workers, statistics.first_frame = workers.count, 0.0
-        firsts = range(0, len(self), batch)
-        for frames in workers.map(lambda first: self.scene.frames(first, min(batch, len(self) - first)), firsts):
+        on_gpu = statistics.device.type == "cuda" and isinstance(self.scene, PhotoScene)
+        for frames in streamed(self.scene, len(self), batch, as_planar) if on_gpu else workers.map(
+                lambda first: self.scene.frames(first, min(batch, len(self) - first)), range(0, len(self), batch)):
             statistics.first_frame = statistics.first_frame or time.perf_counter() - begin
             yield from frames
 
@@ -155,9 +166,10 @@ class TalkingVideo:
         try:
             with counting("rendering", len(self), progress) as advance, self.statistics.stage("wait"), \
                     open_writer(output, self.width, self.height, sound=self.sound) as writer:
-                for index, frame in enumerate(self):
+                for index, frame in enumerate(self.__iter__(as_planar=sheet is None)):
                     writer.write(frame)
-                    page.add(index, frame)
+                    if sheet is not None:
+                        page.add(index, frame)
                     advance()
             if sheet is not None:
                 page.write(sheet)
@@ -168,22 +180,6 @@ class TalkingVideo:
         return self.statistics
 
 
-@dataclass(frozen=True)
-class Identity:
-    """A photo that was looked at and encoded (`TalkingHead.identify`), for as many videos as are wanted."""
-
-    image: np.ndarray
-    """[H, W, 3] uint8: the photo"""
-    box: CropBox
-    """where the model looks"""
-    appearance: Appearance
-    """[1]"""
-    remarks: list[str]
-    """what the user should know of the photo"""
-    source: str
-    """SHA-256 of the photo's file, hexadecimal (`marks.photo_hash`)"""
-
-
 class TalkingHead:
     """A talking head, ready to use: the one-shot model, which wants a photo, or a person who was learned from a video.
 
@@ -191,12 +187,15 @@ class TalkingHead:
     >>> TalkingHead.load("runs/me").speak(speech="hello.wav").save("out.mp4")  # doctest: +SKIP
     """
 
-    def __init__(self, model: Union[S3DNeRF, Person], name: str = "", device: Union[str, torch.device] = "cpu"):
-        self.model, self.name, self.device = model.to(device).eval(), name, torch.device(device)
+    def __init__(self, model: Union[S3DNeRF, Person], name: str = "", device: Union[str, torch.device] = "cpu",
+                 identities: Optional[PathLike] = None):
+        self.model, self.name, self.device = settled(model.to(device).eval()), name, torch.device(device)
+        self.identities = None if identities is None else IdentityFolder(identities, self.model, self.device)
 
     @classmethod
-    def load(cls, weights: PathLike = DEFAULT, device: str = "auto") -> "TalkingHead":
-        """From a name, a folder or a training checkpoint, on the device auto, cpu or cuda.
+    def load(cls, weights: PathLike = DEFAULT, device: str = "auto", identities: Optional[PathLike] = None) -> "TalkingHead":
+        """From a name, a folder or a training checkpoint, on the device auto, cpu or cuda. `identities` is a folder in which
+        photos are kept encoded for the next time (`IdentityFolder`); None keeps none.
 
         CheckpointError if there are no such weights, InputError if there is no such device.
         """
@@ -205,7 +204,7 @@ class TalkingHead:
         if device == "cuda" and not torch.cuda.is_available():
             raise InputError("found no CUDA device; use --device cpu or auto")
         device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        return cls(load_model(weights, device), str(weights), device)
+        return cls(load_model(weights, device), str(weights), device, identities)
 
     def identify(self, photo: Union[PathLike, np.ndarray], statistics: Optional[Statistics] = None) -> Identity:
         """The face of a photo, found and encoded once; `speak` takes it in place of the photo.
@@ -216,11 +215,21 @@ class TalkingHead:
         statistics = statistics or Statistics(self.name, self.device, 0)
         with statistics.stage("read"):
             image, source = _photo(photo), photo_hash(photo)
-        with statistics.stage("tracking"):
+            found = self.identities and self.identities.find(image, source)
+        if found:
+            return found
+        with alone(), statistics.stage("tracking"):
             portrait, box, remarks = FaceTracker().portrait(image, self.model.image_size)
-        with torch.inference_mode(), statistics.stage("encode identity", whole=True):
+        with torch.inference_mode(), alone(), statistics.stage("encode identity", whole=True):
             appearance = self.model.with_detail(self.model.encode(Portrait.stack([portrait]).to(self.device)))
-        return Identity(image, box, appearance, remarks, source)
+        identity = Identity(image, box, appearance, remarks, source)
+        if self.identities is not None:
+            try:
+                self.identities.keep(identity)
+            except OSError as error:
+                statistics.remarks.append(f"cannot keep the encoded photo in {self.identities.folder} ({error.strerror}); give "
+                                          "--identity-cache another folder, or off")
+        return identity
 
     def speak(self, photo: Union[PathLike, np.ndarray, Identity, None] = None, speech: Union[PathLike, np.ndarray, None] = None, *,
               frame: Optional[str] = None, pose: PathLike = "natural", drive: Optional[PathLike] = None,
@@ -271,7 +280,7 @@ class TalkingHead:
         if learned:
             if quality not in ("best", "auto"):
                 statistics.remarks.append(f"a learned person is rendered in one quality; {quality} changes nothing")
-            return TalkingVideo(self._person(sound, tracks, controls, statistics), None, sound, statistics)
+            return TalkingVideo(self._person(sound, tracks, controls, statistics, progress), None, sound, statistics)
         statistics.remarks += identity.remarks
         video = self._photo_speaks(identity, sound, tracks, controls, statistics)
         with statistics.stage("encode identity", whole=True):
@@ -295,15 +304,15 @@ class TalkingHead:
     def _photo_speaks(self, identity: Identity, sound, tracks, controls: Controls, statistics: Statistics) -> TalkingVideo:
         """The one-shot model's way of `speak`."""
         appearance, drive = identity.appearance, controls.drive
-        head = _head(tracks, controls, statistics)
-        with torch.inference_mode(), statistics.stage("speech features"):
+        head, small = _head(tracks, controls, statistics), self.model.arguments["speech"] == "mel"
+        with torch.inference_mode(), alone() if small else nullcontext(), statistics.stage("speech features"):
             gain, smooth, mesh = controls.mouth_gain, controls.smooth, appearance.portrait.mesh[0]
             driver = (SpeechDrive(self.model, sound, mesh, gain, smooth) if drive is None
                       else FaceDrive(self.model, tracks[str(drive)], gain, smooth))
         photo, box = shrink(identity.image, identity.box)
         with statistics.stage("tracking"):
             canvas = self._canvas(photo, box, controls)
-        eyes = controls.eyes_over(statistics.frames) or (head if drive is None else None)
+        eyes = controls.eyes_over(statistics.frames) or (head if drive is None else RecordedHead(tracks[str(drive)]))
         scene = PhotoScene(self.model, appearance, driver, head, canvas, statistics, controls.path, eyes)
         return TalkingVideo(scene, photo, sound, statistics, identity.source)
 
@@ -315,7 +324,7 @@ class TalkingHead:
             backdrop = Backdrop(filling(controls.backdrop, *person.shape[::-1]), torch.from_numpy(person)[None]).to(self.device)
         return FaceFrame(size, backdrop) if face else FullFrame(photo, box, self.device, backdrop)
 
-    def _person(self, sound, tracks, controls: Controls, statistics: Statistics) -> PersonScene:
+    def _person(self, sound, tracks, controls: Controls, statistics: Statistics, progress: bool) -> PersonScene:
         """A learned person's way of `speak`."""
         model, pose, drive = self.model, str(controls.pose), controls.drive
         with torch.inference_mode(), statistics.stage("speech features"):
@@ -324,7 +333,9 @@ class TalkingHead:
             else:
                 code = followed_lips(model, tracks[str(drive)], statistics.frames, controls.mouth_gain, controls.smooth)
         if pose in tracks:
-            path = PersonPath.recorded(model, tracks[pose])
+            with statistics.stage("tracking"):
+                body = followed_body(model, pose, tracks[pose], progress)
+            path = PersonPath.recorded(model, tracks[pose], body)
         else:
             path = PersonPath.natural(model) if pose == "natural" else PersonPath.still(model)
         behind = None if controls.backdrop is None else filling(controls.backdrop, model.image_size, model.image_size)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, distributed
 
 from s3dnerf.face import LIPS, MOVING
 from s3dnerf.geometry import project
+from s3dnerf.processes import processes
 from s3dnerf.types import Cameras, Clip, Rendering, Window
 
 
@@ -60,10 +61,14 @@ class Objective:
 
 
 def crop(images: Tensor, window: Window) -> Tensor:
-    """The window of images [B, T, C, H, W]; corners are rounded down to whole pixels."""
-    corners = zip(window.top.long().tolist(), window.left.long().tolist())
-    return torch.stack([image[..., top:top + window.height, left:left + window.width]
-                        for image, (top, left) in zip(images, corners)])
+    """The window of images [B, T, C, H, W]; corners are rounded down to whole pixels. Nothing waits for the device, which alone
+    knows where the corners are."""
+    if (window.height, window.width) == images.shape[-2:]:
+        return images
+    places = lambda corner, count: corner.long()[:, None] + torch.arange(count, device=images.device)
+    rows, columns = places(window.top, window.height), places(window.left, window.width)
+    rows = images.gather(-2, rows[:, None, None, :, None].expand(*images.shape[:-2], -1, images.shape[-1]))
+    return rows.gather(-1, columns[:, None, None, None].expand(*rows.shape[:-1], -1))
 
 
 def reduced(images: Tensor, height: int, width: int) -> Tensor:
@@ -98,8 +103,35 @@ def at_landmarks(maps: Tensor, pixels: Tensor, window: Window) -> tuple[Tensor, 
 
 
 def weighted(error: Tensor, weights: Tensor) -> Tensor:
-    """Mean of `error`, weighted; `weights` broadcasts over channels."""
-    return (error * weights).sum() / (weights.sum() * (error.numel() / weights.numel())).clamp_min(1e-6)
+    """Mean of `error`, weighted; `weights` broadcasts over channels.
+
+    Of processes that train together each divides by the mean of all their weights, so that the mean of what they find is
+    that of the whole batch.
+    """
+    return (error * weights).sum() / (mean_of_all(weights.sum()) * (error.numel() / weights.numel())).clamp_min(1e-6)
+
+
+def mean_of_all(value: Tensor) -> Tensor:
+    """The mean of a value over the processes that train together, all of which must ask at the same place; no gradient."""
+    if processes() == 1:
+        return value
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return total / processes()
+
+
+def rows_of_all(rows: Tensor) -> Tensor:
+    """The rows [B, ...] of all processes that train together, [N * B, ...], the first process's first.
+
+    A process has the gradient of its own rows alone, N times it: what all processes compute of all rows has, after the mean
+    over processes that DDP takes, the gradient that one process with the whole batch has.
+    """
+    if processes() == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(processes())]
+    distributed.all_gather(parts, rows.detach().contiguous())
+    parts[distributed.get_rank()] = rows.detach() + processes() * (rows - rows.detach())
+    return torch.cat(parts)
 
 
 def edge_error(image: Tensor, target: Tensor, weights: Tensor) -> Tensor:

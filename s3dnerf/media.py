@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Iterator, Optional, Union
 import numpy as np
 
 from s3dnerf.errors import InputError
+from s3dnerf.planar import EXACT, picture_of
+from s3dnerf.samples import Samples
 from s3dnerf.stopwatch import stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PathLike = Union[str, Path]
-
 FPS = 25
 SAMPLE_RATE = 16_000
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
@@ -111,25 +112,26 @@ def read_sound(path: PathLike, allow_silence: bool = True, kind: Optional[str] =
         if not container.streams.audio:
             raise InputError(f"{path} has no sound track; give a recording of speech")
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        parts, begin, heard = [], None, 0.0
+        resampler, sound = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE), Samples(path)
+        begin, heard = None, 0.0
+        keep = lambda chunks: [sound.add(chunk.to_ndarray()[0] * gain) for chunk in chunks]
         try:
             for frame in container.decode(stream):
                 heard += frame.samples / frame.sample_rate
                 if max_seconds is not None and heard > max_seconds + FILLING / SAMPLE_RATE:
                     raise InputError(f"{path} lasts longer than {max_seconds:g} s; expected at most that: cut it")
-                begin = begin if begin is not None else _late_start(container, frame)
+                if begin is None:
+                    begin = round(_late_start(container, frame) * SAMPLE_RATE)
+                    sound.add(np.zeros(max(begin, 0)))
                 gain = 0.5 ** 0.5 if frame.layout.nb_channels == 2 else 1.0  # the mixer adds equal channels up to 1.4
-                parts += [chunk.to_ndarray()[0] * gain for chunk in resampler.resample(frame)]
-            parts += [chunk.to_ndarray()[0] * gain for chunk in resampler.resample(None)] if parts else []
+                keep(resampler.resample(frame))
+            keep(resampler.resample(None) if begin is not None else ())
         except av.FFmpegError as error:
-            if not parts:
+            if begin is None:
                 raise InputError(f"{path} is damaged ({error.strerror}); record or convert it again") from None
-    sound = np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
-    sound = sound[:_told_length(stream, len(sound))]
-    shift = round((begin or 0) * SAMPLE_RATE)
-    sound = np.pad(sound, (shift, 0)) if shift > 0 else sound[-shift:]
-    return _checked(sound, path, allow_silence)
+        before, after = max(begin or 0, 0), max(-(begin or 0), 0)
+        end = before + _told_length(stream, sound.count - before)  # while it is open: the stream's memory goes with it
+    return _checked(sound.array()[after:end], path, allow_silence)
 
 
 def _told_length(stream, decoded: int) -> int:
@@ -147,18 +149,16 @@ def _late_start(container, frame) -> float:
 
 
 def _checked(sound: np.ndarray, path: Path, allow_silence: bool) -> np.ndarray:
-    if not np.isfinite(sound).all():
-        raise InputError(f"{path} holds values that are no numbers (NaN or infinite); record or convert it again")
     if len(sound) < MIN_SECONDS * SAMPLE_RATE:
         raise InputError(f"{path} lasts {len(sound) / SAMPLE_RATE:.2f} s; expected at least {MIN_SECONDS} s of speech")
     if not allow_silence and is_silent(sound):
         raise InputError(f"{path} is silent; check the microphone or the sound track")
-    return np.clip(sound, -1, 1)
+    return sound
 
 
 def is_silent(sound: np.ndarray) -> bool:
     """Whether nothing reaches -60 dB of full scale."""
-    return float(np.abs(sound).max(initial=0)) < 1e-3
+    return -1e-3 < sound.min(initial=0) and sound.max(initial=0) < 1e-3
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _video_stream(container, path: Path):
 
 def _upright(frame) -> np.ndarray:
     """[H, W, 3] uint8 RGB, turned as the display matrix says (frame.rotation: counter-clockwise degrees)."""
-    return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+    return np.rot90(frame.reformat(format="rgb24", interpolation=EXACT).to_ndarray(), round(frame.rotation / 90) % 4)
 
 
 def read_frames(path: PathLike, fps: float = FPS, kind: Optional[str] = None) -> Iterator[np.ndarray]:
@@ -307,13 +307,8 @@ class VideoWriter:
 
     @stage("encode video")
     def write(self, frame: np.ndarray) -> None:
-        """Appends a frame [H, W, 3] uint8 RGB."""
-        import av
-
-        if any(side[1] for side in self.pad):
-            frame = np.pad(frame, self.pad, mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG")
+        """Appends a frame [H, W, 3] uint8 RGB, or a planar one (`planar.py`)."""
+        picture = picture_of(frame, self.pad)
         picture.pts = self.count
         self._mux(self.video.encode(picture))
         self.count += 1

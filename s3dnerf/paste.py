@@ -12,6 +12,7 @@ from torch import Tensor
 
 from s3dnerf.data.cropping import CropBox, cut
 from s3dnerf.data.detection import selfie_segmentation
+from s3dnerf.device import constant
 from s3dnerf.types import Rendering, TensorRecord
 
 LONG_SIDE = 1080
@@ -93,13 +94,21 @@ class FaceFrame:
 
     def frames(self, rendering: Rendering) -> np.ndarray:
         """[T, size, size, 3] uint8 of a rendering [1, T]."""
+        return self.placed(self.shown(rendering).cpu().numpy())
+
+    def shown(self, rendering: Rendering) -> Tensor:
+        """What of the frames changes, [T, size, size, 3] uint8, where it was rendered."""
         image = rendering.image[0]
         if self.backdrop is not None:
             # each pixel is as much of the person as the place of the photo that it shows
             person = self.backdrop.person.expand(len(image), -1, -1, -1)
             person = F.grid_sample(person, rendering.source[0].permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
             image = torch.lerp(self.backdrop.picture, image, person)
-        return to_bytes(image)
+        return as_bytes(image)
+
+    def placed(self, shown: np.ndarray) -> np.ndarray:
+        """The frames, of what is `shown`."""
+        return shown
 
 
 class FullFrame:
@@ -139,11 +148,15 @@ class FullFrame:
 
     def frames(self, rendering: Rendering) -> np.ndarray:
         """[T, H, W, 3] uint8 of a rendering [1, T]."""
+        return self.placed(self.shown(rendering).cpu().numpy())
+
+    def shown(self, rendering: Rendering) -> Tensor:
+        """What of the frames changes, [T, rows, columns, 3] uint8 of the `region`, where it was rendered."""
         source, painted = rendering.source[0], rendering.painted[0]
         height, width = source.shape[-2:]
         own = torch.stack(torch.meshgrid(_centres(width, source.device), _centres(height, source.device), indexing="xy"))
         shift = self._read(source - own).permute(0, 2, 3, 1)
-        shift = shift * shift.new_tensor([self.box.side / self.part.shape[-1], self.box.side / self.part.shape[-2]])
+        shift = shift * constant((self.box.side / self.part.shape[-1], self.box.side / self.part.shape[-2]), shift)
         # bicubic: between pixels, bilinear look-up loses a third of the fine detail
         moved = F.grid_sample(self.part.expand(len(shift), -1, -1, -1), self.own + shift, mode="bicubic",
                               padding_mode="border", align_corners=False)
@@ -155,8 +168,12 @@ class FullFrame:
             there = F.grid_sample(own.expand(len(shift), -1, -1, -1), self.own + shift, padding_mode="border",
                                   align_corners=False)
             pasted = torch.lerp(self.backdrop.picture, pasted, own + self.fade * (there - own))
-        frames = np.repeat(self.photo[None], len(pasted), 0)
-        frames[:, self.region[0], self.region[1]] = to_bytes(pasted)
+        return as_bytes(pasted)
+
+    def placed(self, shown: np.ndarray) -> np.ndarray:
+        """The frames, of what is `shown`."""
+        frames = np.repeat(self.photo[None], len(shown), 0)
+        frames[:, self.region[0], self.region[1]] = shown
         return frames
 
     def _read(self, maps: Tensor) -> Tensor:
@@ -178,6 +195,11 @@ def _centres(count: int, device: torch.device) -> Tensor:
     return (torch.arange(count, device=device) + 0.5) * (2 / count) - 1
 
 
+def as_bytes(images: Tensor) -> Tensor:
+    """[T, H, W, 3] uint8 of images [T, 3, H, W] in [0, 1], where they are."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
 def to_bytes(images: Tensor) -> np.ndarray:
-    """[T, H, W, 3] uint8 of images [T, 3, H, W] in [0, 1]."""
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    """The same in the program's memory."""
+    return as_bytes(images).cpu().numpy()

@@ -4,7 +4,7 @@ A half-precision number has 8 bits (bfloat16): at 200 pixels it steps by one.
 """
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import wraps
 
 import torch
@@ -25,6 +25,14 @@ def single_precision(function):
             return function(*map(raised, args), **{name: raised(value) for name, value in kwargs.items()})
 
     return computed
+
+
+def half_on_gpu(appearance):
+    """Has networks reckon in bfloat16 inside, where an identity (`types.Appearance`) is rendered in half the precision on a GPU; what
+    is `single_precision` stays so. Nothing elsewhere: on a CPU converting costs more than it saves for networks so small."""
+    if appearance.occupancy is None or not appearance.occupancy.half or not appearance.lattice.is_cuda:
+        return nullcontext()
+    return torch.autocast("cuda", dtype=torch.bfloat16)
 
 
 def raised(value):

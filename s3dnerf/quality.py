@@ -32,7 +32,7 @@ def with_quality(model: S3DNeRF, appearance: Appearance, quality: str) -> Appear
     samples = SAMPLES[quality]
     if samples is None:
         return replace(appearance, occupancy=None)
-    return model.with_occupancy(appearance, samples, half=quality == "fast" and reckons_in_half(appearance.lattice.device))
+    return model.with_occupancy(appearance, samples, half=reckons_in_half(appearance.lattice.device))
 
 
 def reckons_in_half(device: torch.device) -> bool:

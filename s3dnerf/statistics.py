@@ -43,6 +43,14 @@ class Statistics:
         cuda = self.device.type == "cuda"
         self.stopwatch = Stopwatch((lambda: torch.cuda.synchronize(self.device)) if cuda else None)
 
+    def __getstate__(self) -> dict:
+        """What another process is told; it takes its own time."""
+        return {name: value for name, value in vars(self).items() if name != "stopwatch"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self.__post_init__()
+
     @property
     def seconds(self) -> dict[str, float]:
         """Of each stage."""

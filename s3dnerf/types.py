@@ -16,6 +16,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from s3dnerf.device import constant
+
 
 @dataclass(frozen=True)
 class TensorRecord:
@@ -70,7 +72,7 @@ class Cameras(TensorRecord):
 
     def resized(self, factor: float) -> "Cameras":
         """The same cameras for images `factor` times as large."""
-        scale = self.intrinsics.new_tensor([[factor], [factor], [1.0]])
+        scale = constant(((factor,), (factor,), (1.0,)), self.intrinsics)
         return Cameras(self.camera_to_world, self.intrinsics * scale)
 
     def cropped(self, left: Tensor, top: Tensor) -> "Cameras":
@@ -315,6 +317,8 @@ class Condition(TensorRecord):
     """[*, 1] eye opening as in `face.FaceCode`, tenths of a head unit above the mean of all people."""
     frame: Tensor
     """[*] whole numbers: the recorded frame whose appearance is wanted; -1 for none."""
+    body: Optional[Tensor] = None
+    """[*, 4] the torso's own motion, see `networks.torso`; where None, it goes by the head's pose."""
 
 
 @dataclass(frozen=True)
@@ -337,6 +341,8 @@ class PersonVideo(TensorRecord):
     """[S, S, 3] uint8: what is behind the person."""
     sound: Tensor
     """[T * 640] at 16 kHz."""
+    body: Tensor
+    """[T, 4] the torso's own motion about `face.COLLAR`, as in `data.body.BodyTrack`."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator, TypeVar
 
 import torch
@@ -45,3 +46,18 @@ class Workers:
         finally:
             executor.shutdown(cancel_futures=True)
             torch.set_num_threads(self.cores)  # what later threads begin with
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """What is computed inside, in this thread, is not shared among cores: for what is done once and is made of small operators.
+
+    Threads that share an operator wait for each other after each of them, spinning; where another program wants one of the
+    cores, every wait lasts as long as that one's turn, and a second becomes many.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)

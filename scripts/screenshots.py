@@ -45,6 +45,7 @@ def resize(window, width, height, dark=False):
     """Gives the page a size in pixels, a phone's ways below 500, and light or dark colours."""
     window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
                            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500})
+    window.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": width < 500, "maxTouchPoints": 5 if width < 500 else 1})
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 

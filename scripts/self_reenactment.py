@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Makes every clip of a manifest's split again from its own first frame: `self_reenactment.py --help`.
 
-The first frame is the photo, the clip's own sound the speech (or, with --shuffled, the sound of the clip half the list away:
-neighbours in a list of single words may say the same word), the clip's own head motion the pose. With --truth the recordings
-are written too, cut as the videos are: `s3dnerf evaluate` compares the two folders.
+The first frame is the photo, the clip's own sound the speech (or, with --shuffled, the sound of the clip of the same source
+half the list away: neighbours in a list of single words may say the same word), the clip's own head motion the pose. With
+--truth the recordings are written too, cut as the videos are: `s3dnerf evaluate` compares the two folders. Videos of an earlier
+run by the same weights and options stay; delete them where the program has changed since.
 """
 import argparse
 import csv
+import json
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -14,13 +17,14 @@ from s3dnerf.data.cropping import cut
 from s3dnerf.data.tracking import FaceTracker
 from s3dnerf.inference import TalkingHead
 from s3dnerf.media import VideoWriter, frame_count, read_frames, read_sound
+from s3dnerf.models.hub import digest
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("manifest", type=Path)
 parser.add_argument("videos", type=Path)
 parser.add_argument("output", type=Path)
 parser.add_argument("--split", default="val")
-parser.add_argument("--source", default="lrcar")
+parser.add_argument("--source", help="clips of this source only")
 parser.add_argument("--weights", default="one-shot-256")
 parser.add_argument("--every", type=int, default=1, help="take every n-th clip only")
 parser.add_argument("--first", type=int, default=0, help="begin with the n-th clip")
@@ -46,12 +50,26 @@ def square(frames, box, size):
 
 with options.manifest.open(newline="") as file:
     rows = [row for row in csv.DictReader(file, delimiter="\t")
-            if row["split"] == options.split and row["source"] == options.source]
-clips = [options.videos / row["file"] for row in rows][options.first::options.every]
-for folder in filter(None, (options.output, options.truth)):
+            if row["split"] == options.split and options.source in (None, row["source"])][options.first::options.every]
+if options.shuffled:  # a source of a single clip has no other speech
+    sources = [row["source"] for row in rows]
+    rows = [row for row in rows if sources.count(row["source"]) > 1]
+clips = [options.videos / row["file"] for row in rows]
+folders = [folder for folder in (options.output, options.truth) if folder]
+for folder in folders:
     folder.mkdir(parents=True, exist_ok=True)
 head = TalkingHead.load(options.weights)
+settings = {"weights": digest(head.model)} | {name: getattr(options, name) for name in ("mouth_gain", "shuffled", "still", "drive")}
+made_with = options.output / "settings.json"
+if made_with.exists() and json.loads(made_with.read_text()) != settings:
+    sys.exit(f"s3dnerf: error: {options.output} holds videos of other weights or options; name another folder, or delete it")
+made_with.write_text(json.dumps(settings))
+there = [clip for clip in clips if all((folder / f"{clip.stem}.mp4").exists() for folder in folders)]
+if there:
+    print(f"{len(there)} of {len(clips)} were made before, and stay", file=sys.stderr)
 for index, clip in enumerate(clips):
+    if clip in there:
+        continue
     sound, photo, size = read_sound(clip), next(read_frames(clip)), head.model.image_size
     if options.truth or options.still:
         box = FaceTracker().portrait(photo, size)[1]
@@ -63,7 +81,8 @@ for index, clip in enumerate(clips):
         write(options.output, clip, square([photo] * count, box, size), sound, size)
         continue
     if options.shuffled:
-        other = read_sound(clips[index - len(clips) // 2])
+        alike = [other for other, row in zip(clips, rows) if row["source"] == rows[index]["source"]]
+        other = read_sound(alike[alike.index(clip) - len(alike) // 2])
         sound = other[: len(sound)] if len(other) >= len(sound) else other
     video = head.speak(photo, sound, frame="face", pose=clip, mouth_gain=options.mouth_gain,
                        drive=clip if options.drive else None)

@@ -15,6 +15,9 @@ import torch  # noqa: E402
 
 from s3dnerf.allocator import keep_freed_memory  # noqa: E402
 
+if not torch.cuda.is_available():  # kernels are interpreted; Triton asks when it is imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 def pytest_configure(config):
     keep_freed_memory()
@@ -30,10 +33,17 @@ def seeded():
 
 @pytest.fixture(scope="session", autouse=True)
 def own_settings(tmp_path_factory):
-    """No test, nor what it starts, reads or writes the user's settings (the development certificate)."""
+    """No test, nor what it starts, reads or writes the user's settings (the development certificate) or encoded photos."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(own_settings, tmp_path_factory, monkeypatch):
+    """No test finds the photos that another one has encoded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from s3dnerf.face import CROP_EXTENT, metric_face
-from s3dnerf.geometry import (HEAD_BACK, HEAD_FRONT, cast_rays, euler_from_rotation, frontal_camera, orbit, project,
+from s3dnerf.geometry import (HEAD_BACK, HEAD_FRONT, cast_rays, euler_from_rotation, frontal_camera, orbit, project, seen_shift,
                               rigid_inverse, rotation_from_euler, unproject)
 from s3dnerf.types import Cameras
 
@@ -94,3 +94,12 @@ def test_orbit_to_the_right_turns_the_nose_to_the_viewers_right():
     lowered, _ = project(face, orbit(frontal_camera(256), torch.tensor(0.0), torch.tensor(math.radians(20.0))))
     frontal, _ = project(face, frontal_camera(256))
     assert (lowered[4] - lowered[33])[1] > (frontal[4] - frontal[33])[1]
+
+
+def test_what_moves_is_seen_to_move_by_the_difference_of_two_projections():
+    camera = orbit(frontal_camera(64), torch.tensor(0.3), torch.tensor(0.1))
+    cameras = Cameras(camera.camera_to_world.expand(2, 4, 4), camera.intrinsics * torch.tensor([[[1.0]], [[2.0]]]))
+    points, offsets = torch.randn(2, 50, 3), 0.1 * torch.randn(2, 50, 3)
+    expected = project(points + offsets, cameras)[0] - project(points, cameras)[0]
+    assert expected.abs().max() > 1
+    torch.testing.assert_close(seen_shift(points, offsets, cameras), expected, atol=1e-4, rtol=1e-4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from s3dnerf.data.tracking import Track
+from s3dnerf.data.tracking import FaceTracker, Track
 from s3dnerf.driving import FaceDrive, SpeechDrive
 from s3dnerf.errors import InputError
 from s3dnerf.face import INNER_LIPS, FaceCode, metric_face
@@ -17,6 +17,7 @@ from s3dnerf.geometry import project
 from s3dnerf.inference import CPU_BATCH, TalkingHead
 from s3dnerf.media import VideoWriter, read_frames, read_image, read_sound, video_info
 from s3dnerf.models.one_shot import S3DNeRF
+from s3dnerf.poses import RecordedHead
 from s3dnerf.quality import SAMPLES
 from s3dnerf.types import Rendering
 
@@ -201,6 +202,7 @@ def test_somebodys_lips_drive_the_face_and_their_sound_is_taken(head, photo, tmp
     assert len(video) in (10, 11) and np.corrcoef(video.sound[:6400], sound)[0, 1] > 0.9
     assert len(head.speak(photo, babble(1.0), drive=path)) == 25
     assert len(list(video)) == len(video)
+    assert torch.equal(video.scene.eyes.openings, RecordedHead(FaceTracker().track(read_frames(path))).openings)  # and eyes
 
 
 def moving_lips():
@@ -218,10 +220,10 @@ def test_tracked_lips_are_measured_against_their_own_mean(head):
     drive = FaceDrive(head.model, track)
     mesh = torch.from_numpy(track.mesh())
     assert torch.allclose(FaceCode().opening(drive.codes), FaceCode().gap(mesh).float(), atol=1e-5)
-    code = drive.motion(0, 8).code[0]
+    code = drive.motion(0, 8, torch.zeros(8)).code[0]
     wide = drive.motion(0, 8, torch.full((8,), 0.7)).code[0]
     assert (wide[:, -1] == 0.7).all() and torch.equal(wide[:, :-1], code[:, :-1])
-    assert torch.equal(drive.motion(0, 8).code[0], code)
+    assert torch.equal(drive.motion(0, 8, torch.zeros(8)).code[0], code)
     torch.testing.assert_close(code[4], code[2])  # back and forth: 0 1 2 3 2 1 0 1
     torch.testing.assert_close(code[5], code[1])
     torch.testing.assert_close(code[:4], FaceCode().driving(mesh, mesh.mean(0)).float())
@@ -273,14 +275,14 @@ def solid(head):
     return TalkingHead(model, "solid")
 
 
-@pytest.mark.parametrize("quality", ["balanced", "fast"])
+@pytest.mark.parametrize("quality", SAMPLES)
 def test_qualities_differ_little_and_keep_every_promise(solid, photo, quality):
     """Frame counts, determinism, a frame that depends on no other, silence that is still, a camera that turns."""
     render = lambda sound, **options: np.stack(list(solid.speak(photo, sound, frame="face", **options))).astype(float)
     sound = babble(0.6)
     best, found = render(sound), render(sound, quality=quality)
     assert found.shape == best.shape == (15, SIZE, SIZE, 3)
-    assert 0 < np.abs(found - best).mean() < 1.0
+    assert np.abs(found - best).mean() < 1.0 and (quality == "best") == (found == best).all()
     assert (found == render(sound, quality=quality)).all()
     scene = solid.speak(photo, sound, frame="face", quality=quality).scene
     with torch.inference_mode():
@@ -288,13 +290,29 @@ def test_qualities_differ_little_and_keep_every_promise(solid, photo, quality):
     still = render(np.zeros(12800, np.float32), pose="still", quality=quality)
     assert np.abs(still[5:-5] - still[5]).max() <= 1 and np.abs(still[5:-5] - still[5]).mean() < 1e-4  # rounding
     turned = render(sound, camera=(15.0, 0.0), quality=quality)
-    assert np.abs(turned - render(sound, camera=(15.0, 0.0))).mean() < 1.0 < np.abs(turned - found).mean()
+    apart = np.abs(turned - render(sound, camera=(15.0, 0.0))).mean()  # random surfaces; the shipped ones: 0.3 and 0.8
+    assert apart < 2.0 < np.abs(turned - found).mean()
 
 
 def test_auto_takes_one_of_them_and_what_was_tried_is_not_counted(head, photo):
     video = head.speak(photo, babble(0.4), frame="face", quality="auto")
     assert video.statistics.quality in SAMPLES and not {"motion", "render"} & set(video.statistics.seconds)
     assert len(list(video)) == 10
+
+
+@pytest.mark.parametrize("quality", ["best", "fast"])
+def test_a_photo_is_encoded_by_one_thread_alone(head, photo, quality, monkeypatch):
+    """Threads that share small operators wait for each other, for as long as other programs have their cores."""
+    before, asked = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    for part, name in ((head.model, "encode"), (head.model, "render"), (head.model, "with_occupancy"),
+                       (head.model.features, "sequence")):
+        whole = getattr(part, name)
+        noted = lambda *parts, whole=whole, **named: asked.add(torch.get_num_threads()) or whole(*parts, **named)
+        monkeypatch.setattr(part, name, noted)
+    video = head.speak(photo, babble(0.4), frame="face", quality=quality)
+    assert asked == {1} and video.workers.count == 2
+    torch.set_num_threads(before)
 
 
 def test_what_breaks_half_way_leaves_nothing(head, photo, tmp_path):

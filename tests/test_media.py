@@ -1,18 +1,18 @@
-"""Images, sound and video against files whose content is known."""
+"""Sound and video against files whose content is known."""
 import os
 import struct
-import zlib
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from s3dnerf import media
 from s3dnerf.errors import InputError
-from s3dnerf.media import (CONTAINERS, VideoWriter, check_file, check_output, frame_count, is_silent, log_mel, mel_filters,
-                           mel_windows, read_frames, read_image, read_sound, video_info)
+from s3dnerf.media import (CONTAINERS, VideoWriter, check_file, check_output, is_silent, read_frames,
+                           read_image, read_sound, video_info)
 
 CODECS = {"wav": "pcm_s16le", "flac": "flac", "mp3": "libmp3lame", "m4a": "aac"}
 
@@ -92,125 +92,6 @@ def test_a_file_without_permission_is_refused(tmp_path, monkeypatch):
         read_image(path)
 
 
-# --- images ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def picture():
-    """Left-top red, right-top green, left-bottom blue, right-bottom grey."""
-    image = np.zeros((16, 24, 3), np.uint8)
-    image[:8, :12], image[:8, 12:], image[8:, :12], image[8:, 12:] = (250, 0, 0), (0, 250, 0), (0, 0, 250), (90, 90, 90)
-    return image
-
-
-UPRIGHT = {1: lambda x: x, 2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1],
-           5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x, -1), 7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
-           8: lambda x: np.rot90(x, 1)}
-
-
-@pytest.mark.parametrize("orientation", UPRIGHT)
-@pytest.mark.parametrize("ending", ["png", "jpg"])
-def test_exif_orientation_is_undone(tmp_path, picture, orientation, ending):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / f"photo.{ending}"
-    Image.fromarray(picture).save(path, exif=exif, **({"quality": 95, "subsampling": 0} if ending == "jpg" else {}))
-    expected = UPRIGHT[orientation](picture).astype(int)
-    found = read_image(path)
-    assert found.dtype == np.uint8 and found.shape == expected.shape
-    assert np.abs(found - expected).mean() < (4 if ending == "jpg" else 1e-9)
-
-
-def test_transparency_lies_over_white(tmp_path, picture):
-    alpha = np.full(picture.shape[:2], 255, np.uint8)
-    alpha[:4], alpha[4:8] = 0, 51
-    share = alpha[..., None] / 255
-    over = lambda colour: colour * share + 255 * (1 - share)
-    Image.fromarray(np.dstack([picture, alpha])).save(tmp_path / "rgba.png")
-    assert np.abs(read_image(tmp_path / "rgba.png") - over(picture)).max() <= 1
-    luma = picture[..., 0]
-    Image.fromarray(np.dstack([luma, alpha]), "LA").save(tmp_path / "la.png")
-    assert np.abs(read_image(tmp_path / "la.png") - over(luma[..., None].repeat(3, 2))).max() <= 1
-    Image.fromarray(np.dstack([picture, alpha])).save(tmp_path / "rgba.webp", lossless=True, exact=True)
-    assert np.abs(read_image(tmp_path / "rgba.webp") - over(picture)).max() <= 1
-
-
-def test_palettes_keep_their_colours_and_their_transparent_entry(tmp_path, picture):
-    paletted = Image.fromarray(picture).quantize(8)
-    paletted.save(tmp_path / "p.png")
-    assert np.array_equal(read_image(tmp_path / "p.png"), picture)
-    red = paletted.getpixel((0, 0))
-    for name in ("t.png", "t.gif"):
-        paletted.save(tmp_path / name, transparency=red)
-        expected = np.where((picture == (250, 0, 0)).all(-1, keepdims=True), 255, picture)
-        assert np.array_equal(read_image(tmp_path / name), expected)
-
-
-def test_sixteen_bits_one_bit_and_grey(tmp_path):
-    ramp = np.linspace(0, 65535, 24 * 16).reshape(16, 24).astype(np.uint16)
-    for name in ("deep.png", "deep.tif"):
-        Image.fromarray(ramp).save(tmp_path / name)
-        found = read_image(tmp_path / name)
-        assert found.shape == (16, 24, 3) and np.abs(found - ramp[..., None] / 257.0).max() <= 1
-    Image.fromarray((ramp // 257).astype(np.uint8)).save(tmp_path / "grey.jpg", quality=98)
-    assert np.abs(read_image(tmp_path / "grey.jpg") - ramp[..., None] / 257.0).max() < 6
-    Image.fromarray(ramp > 30000).save(tmp_path / "bit.png")
-    assert np.array_equal(read_image(tmp_path / "bit.png")[..., 1], (ramp > 30000) * 255)
-
-
-def test_cmyk_becomes_rgb(tmp_path, picture):
-    Image.fromarray(picture).convert("CMYK").save(tmp_path / "print.jpg", quality=98, subsampling=0)
-    assert np.abs(read_image(tmp_path / "print.jpg").astype(int) - picture).mean() < 5
-
-
-def png_header(width, height):
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
-
-
-def bmp_header(width, height):
-    return struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 200, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0) + b"\0" * 146
-
-
-@pytest.mark.parametrize("header, ending", [(png_header, "png"), (bmp_header, "bmp")])
-def test_bombs_are_refused_by_their_header(tmp_path, header, ending, monkeypatch):
-    path = tmp_path / f"bomb.{ending}"
-    path.write_bytes(header(40000, 25000))
-    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("the pixels were decoded"))
-    limit = Image.MAX_IMAGE_PIXELS
-    with pytest.raises(InputError, match="40000 x 25000 pixels"):
-        read_image(path)
-    assert Image.MAX_IMAGE_PIXELS == limit
-
-
-def test_the_limit_on_pixels_is_exact(tmp_path, picture):
-    Image.fromarray(picture).save(tmp_path / "photo.png")
-    assert read_image(tmp_path / "photo.png", max_pixels=16 * 24).shape == (16, 24, 3)
-    with pytest.raises(InputError, match="at most 383"):
-        read_image(tmp_path / "photo.png", max_pixels=16 * 24 - 1)
-
-
-@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "gif"])
-def test_truncated_images_are_damaged_or_no_images(tmp_path, ending):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    whole = tmp_path / f"whole.{ending}"
-    Image.fromarray(noise).save(whole)
-    content = whole.read_bytes()
-    for share in (0.02, 0.3, 0.6, 0.9):
-        part = tmp_path / f"part.{ending}"
-        part.write_bytes(content[: max(1, int(len(content) * share))])
-        with pytest.raises(InputError, match="damaged|not an image") as caught:
-            read_image(part)
-        assert "\n" not in str(caught.value)
-
-
-def test_text_called_a_photo_is_no_image(tmp_path):
-    (tmp_path / "notes.jpg").write_text("not a photo at all\n" * 50)
-    with pytest.raises(InputError, match="not an image"):
-        read_image(tmp_path / "notes.jpg")
-
-
 # --- sound -----------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +108,24 @@ def test_sines_keep_pitch_loudness_and_length(tmp_path, ending, rate, channels):
     assert abs(spectrum.argmax() * 2 - 440) <= 2
     assert (spectrum[210:231] ** 2).sum() > 0.95 * (spectrum ** 2).sum()
     assert abs(np.sqrt((middle ** 2).mean()) - 0.5 / 2 ** 0.5) < 0.03
+
+
+def test_the_length_of_sound_is_what_the_container_says_whatever_memory_held_before(tmp_path):
+    """What is freed is overwritten in other processes, so that whoever reads it is found out."""
+    path = tmp_path / "tone.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(0.5 * sine(440, 20 * 1024 / 16000, 16000)[None], format="fltp", layout="mono")
+        frame.rate, frame.pts = 16000, 0
+        *packets, last = [*stream.encode(frame), *stream.encode(None)]
+        last.duration = 512  # the rest fills it up
+        for packet in (*packets, last):
+            container.mux(packet)
+    words = "import sys; from s3dnerf.media import read_sound; print(len(read_sound(sys.argv[1])))"
+    for byte in ("85", "170"):
+        told = subprocess.run([sys.executable, "-c", words, str(path)], env=os.environ | {"MALLOC_PERTURB_": byte},
+                              capture_output=True, text=True, check=True).stdout
+        assert abs(int(told) - (20 * 1024 - 512)) <= 16 and len(read_sound(path)) == int(told)
 
 
 @pytest.mark.parametrize("ending, tolerance", [("wav", 1e-3), ("flac", 1e-3), ("mp3", 2e-3), ("m4a", 2e-3)])
@@ -379,7 +278,7 @@ def test_what_is_written_comes_back_in_step(tmp_path, ending):
     assert len(frames) == 50 and frames[0].shape == (46, 64, 3)
     assert int(np.argmax([frame.mean() for frame in frames])) == 30
     assert abs(heard_at(read_sound(path)) - 30.5 / 25) < 0.003
-    assert np.abs(frames[5][:45, :63].astype(int) - texture).mean() < 5
+    assert np.abs(frames[5][:45, :63].astype(int) - texture).mean() < 6  # colour has half the pixels: tiles of 9 lose their edges
     assert np.abs(frames[5][45].astype(int) - frames[5][44]).mean() < 3  # the last row, once more
     assert np.abs(frames[5][:, 63].astype(int) - frames[5][:, 62]).mean() < 3
     assert os.listdir(tmp_path) == [path.name]
@@ -390,8 +289,9 @@ def test_colours_survive(tmp_path):
     with VideoWriter(tmp_path / "x.mp4", 96, 64) as writer:
         for colour in colours:
             writer.write(np.full((64, 96, 3), colour, np.uint8))
-    for frame, colour in zip(read_frames(tmp_path / "x.mp4"), colours, strict=True):
-        assert np.abs(frame.astype(int) - colour).max() <= 4
+    change = np.array([frame.astype(float) - colour for frame, colour in zip(read_frames(tmp_path / "x.mp4"), colours, strict=True)])
+    assert np.abs(change).max() <= 2
+    assert np.abs(change.mean((0, 1, 2))).max() < 0.7  # swscale's quick way: 1
     import cv2
 
     naive = cv2.VideoCapture(str(tmp_path / "x.mp4"))
@@ -471,72 +371,3 @@ def test_names_up_to_the_limit_and_capital_endings_are_fine(tmp_path):
         with VideoWriter(tmp_path / name, 32, 32) as writer:
             writer.write(grey(9, 32, 32))
         assert video_info(tmp_path / name).width == 32
-
-
-# --- spectrograms ----------------------------------------------------------------------------------------------------
-
-
-def mel_reference(sound):
-    """Written out: pre-emphasis, DFT of Hann windows, Slaney filters, decibels; float64."""
-    lifted = np.array([sound[n] - (0.97 * sound[n - 1] if n else 0) for n in range(len(sound))])
-    padded = np.concatenate([np.zeros(400), lifted, np.zeros(400)])
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(800) / 800)
-    hertz_of = lambda mel: 200 * mel / 3 if mel < 15 else 1000 * 6.4 ** ((mel - 15) / 27)
-    mel_of = lambda hertz: 3 * hertz / 200 if hertz < 1000 else 15 + 27 * np.log(hertz / 1000) / np.log(6.4)
-    edges = [hertz_of(mel) for mel in np.linspace(mel_of(55), mel_of(7600), 82)]
-    columns = []
-    for first in range(0, len(sound) + 1, 200):
-        magnitude = np.abs(np.fft.rfft(padded[first:first + 800] * window))
-        column = []
-        for low, top, high in zip(edges, edges[1:], edges[2:]):
-            triangle = np.interp(np.arange(401) * 20.0, [low, top, high], [0, 1, 0]) * 2 / (high - low)
-            column.append(8 * (20 * np.log10(max(1e-5, triangle @ magnitude)) - 20 + 100) / 100 - 4)
-        columns.append(np.clip(column, -4, 4))
-    return np.array(columns).T
-
-
-def test_log_mel_equals_the_reference():
-    draw = np.random.default_rng(0)
-    for sound in (draw.normal(0, 0.1, 4000), 0.3 * sine(1000, 0.3, 16000), np.zeros(1234)):
-        found = log_mel(sound.astype(np.float32)).numpy()
-        expected = mel_reference(sound.astype(np.float64))
-        assert found.shape == expected.shape == (80, len(sound) // 200 + 1)
-        assert np.abs(found - expected).max() < 0.02
-
-
-def test_log_mel_takes_batches_and_stays_in_range():
-    sounds = np.random.default_rng(0).uniform(-1, 1, (2, 3, 3200)).astype(np.float32)
-    batch = log_mel(sounds)
-    assert batch.shape == (2, 3, 80, 17) and batch.min() >= -4 and batch.max() <= 4
-    assert np.abs((batch[1, 2] - log_mel(sounds[1, 2])).numpy()).max() < 1e-4
-
-
-def test_filters_have_unit_area_and_cover_speech():
-    filters = mel_filters()
-    assert filters.shape == (80, 401) and (filters >= 0).all()
-    assert np.abs(filters[30:].sum(1) * 20 - 1).max() < 0.03  # bins are 20 Hz apart; the lowest filters are hardly wider
-    assert (filters.sum(0)[3:380] > 0).all() and filters[:, :2].sum() == 0 and filters[:, 381:].sum() == 0
-
-
-def test_windows_are_centred_on_frames_and_silent_beyond_the_ends():
-    import torch
-
-    columns = 33
-    mel = torch.arange(columns).float().repeat(80, 1)
-    for first in (0, 5):
-        windows = mel_windows(mel, 6, first)
-        assert windows.shape == (6, 80, 40)
-        for t in range(6):
-            begin = round(80 * (first + t + 0.5) / 25) - 20
-            due = [j if 0 <= j < columns else -4.0 for j in range(begin, begin + 40)]
-            assert windows[t, 7].tolist() == due
-
-
-def test_a_click_is_in_the_middle_of_its_frames_window():
-    mel = log_mel(click(10.5 / 25, 1))
-    loudest = mel_windows(mel, 25)[10].mean(0).argmax().item()
-    assert abs(loudest - 20) <= 2  # a Hann window is four columns wide
-
-
-def test_frame_count_is_the_nearest_and_never_none():
-    assert [frame_count(n) for n in (0, 1, 319, 320, 640, 959, 960, 16000)] == [1, 1, 1, 1, 1, 1, 2, 25]

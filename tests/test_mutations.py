@@ -147,7 +147,7 @@ def deformation_and_modulation_zeroed(fake, scene):
 
     def still(appearance, motion):
         found = flow(appearance, motion)
-        maps = torch.cat([found.mesh.maps[:, :, :2] * 0, found.mesh.maps[:, :, 2:] * 0 + 1], 2)
+        maps = torch.cat([found.mesh.maps[:, :, :5] * 0, found.mesh.maps[:, :, 5:] * 0 + 1], 2)
         return replace(found, mesh=replace(found.mesh, maps=maps), lattice=found.lattice.map(lambda x: x * 0))
 
     fake.flow = still

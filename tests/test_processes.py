@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 CHANGES = {
     "trainer": {"accelerator": "cpu", "max_steps": 9, "val_check_interval": 4, "log_every_n_steps": 1,
                 "num_sanity_val_steps": 0, "enable_progress_bar": False},
+    "best": {"monitor": "val/speech_opening_correlation"},  # driven by the face it is 1, and rounding says which is best
     "data": {"init_args": {"steps_per_epoch": 3, "val_clips": None, "size": 64, "frames": 3, "val_frames": 3}},
     "model": {"init_args": {"model": {"init_args": {
         "image_size": 64, "encoder_channels": [8, 8, 8, 8], "plane_channels": 4, "width": 16, "modulation_channels": 6,

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from s3dnerf.workers import MOST, Workers
+from s3dnerf.workers import MOST, Workers, alone
 
 
 @pytest.mark.parametrize("cores", [1, 2, 5])
@@ -55,3 +55,13 @@ def test_what_fails_is_told_and_ends_the_others(cores):
     with pytest.raises(ZeroDivisionError):
         list(Workers(cores).map(fail, range(100)))
     assert len(begun) <= 4 + cores + 2
+
+
+def test_what_is_done_alone_is_not_shared_and_what_comes_after_is():
+    before = torch.get_num_threads()
+    with alone():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(KeyError), alone():
+        raise KeyError
+    assert torch.get_num_threads() == before

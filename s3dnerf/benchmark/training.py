@@ -71,7 +71,9 @@ def measure(words: Sequence[str], steps: int) -> dict:
     if not meter.images:
         raise InputError(f"the training ended after {trainer.global_step} steps; expected {WARM_UP + steps + 1}: give it more "
                          "data or epochs")
-    return report(meter, system.device)
+    trained = sum(weight.numel() for weight in system.parameters() if weight.requires_grad)
+    return {**report(meter, system.device), "parameters": trained, "workers": getattr(experiment.datamodule, "workers", 0),
+            "precision": str(trainer.precision)}
 
 
 def report(meter: StepMeter, device: torch.device) -> dict:
@@ -93,7 +95,8 @@ def table(found: dict) -> str:
             f"second; {found['loader_share']:.1%} of the time waits for the loader\n"
             f"{found['giga_operations_per_step']:.1f} GFLOP per step, {found['share_of_peak']:.1%} of the machine's "
             f"{found['machine']['product'] * found['machine']['threads'] / 1e9:.0f} GFLOP/s; "
-            f"{found['memory']['process_mb']:.0f} MB of memory at most")
+            f"{', '.join(f'{value:.0f} MB of {name[:-3]}' for name, value in found['memory'].items())} memory at most; "
+            f"{found['parameters']:,} parameters are trained, {found['precision']}, {found['workers']} loader processes")
 
 
 def _images(batch) -> int:

@@ -77,7 +77,8 @@ def compare(runs: List[str], output: str, push: Optional[str] = None, embed: flo
 
     Args:
         runs: what is compared, named without --runs: folders of runs, of stages or of scripts/ablations.py, checkpoints in
-            them, folders of offline wandb runs, entity/project/run of wandb's server, reports of `s3dnerf evaluate`
+            them, folders of offline wandb runs, entity/project/run of wandb's server, reports of `s3dnerf evaluate`, files of
+            `s3dnerf benchmark`
         output: the page to write (html)
         push: entity/project of wandb to which tables, page and CSV are sent as well; WANDB_MODE=offline keeps them here
         embed: megabytes of videos and pictures that the page holds at most; what is beyond is linked

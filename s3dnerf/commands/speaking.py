@@ -12,8 +12,8 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
           smooth: float = 0.0, device: Literal["auto", "cpu", "cuda"] = "auto", seed: int = 0, json: Optional[str] = None,
           sheet: Optional[str] = None, quality: Literal["fast", "balanced", "best", "auto"] = "best",
           label: Union[bool, str] = False, consent: Optional[str] = None, certificate: Optional[str] = None,
-          key: Optional[str] = None, manifest: Optional[bool] = None, unmarked: bool = False,
-          batch: Optional[str] = None) -> Optional[int]:
+          key: Optional[str] = None, manifest: Optional[bool] = None, unmarked: bool = False, identity_cache: str = "auto",
+          split: int = 1, engine: Literal["local", "ray"] = "local", batch: Optional[str] = None) -> Optional[int]:
     """Makes a photo speak: one photo and a recording of speech become a video with sound.
 
     The video is marked as synthetic: an invisible watermark, metadata, and a signed C2PA manifest where that extra is installed
@@ -54,6 +54,11 @@ def speak(photo: Optional[str] = None, speech: Optional[str] = None, output: str
         manifest: a C2PA manifest: true asks for it, false leaves it out; by default where `pip install 's3dnerf[c2pa]'` was run
         unmarked: leaves out watermark, metadata, manifest and label, so that nobody can tell from the file that the video is
             synthetic. Showing it without saying so may be against the law; it is meant for measuring pictures
+        identity_cache: folder in which encoded photos (they show faces) are kept, so that the next video of the same photo and
+            weights begins sooner; auto is s3dnerf/identities in your cache folder, if you have one, off keeps none
+        split: processes that render, each with its share of the cores or a CUDA device of its own; the video is the same
+        engine: where they are: local is this machine, ray the cluster that RAY_ADDRESS names, or else one of this machine (`pip
+            install 's3dnerf[ray]'`)
         batch: table (CSV) of videos to make, whose columns are these options and whose rows replace what is given here; see
             docs/batch.md
     """
@@ -123,7 +128,7 @@ def doctor(photo: Optional[str] = None, speech: Optional[str] = None, video: Opt
 def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-256", people: Optional[str] = None,
           device: Optional[List[str]] = None, origin: Optional[List[str]] = None, folder: Optional[str] = None,
           cache: Optional[str] = None, max_seconds: float = 120.0, queue: int = 16, keep_minutes: float = 60.0,
-          spare: bool = True, ray: bool = False) -> None:
+          spare: bool = True, worker_memory: int = 4096, ray: bool = False) -> None:
     """Serves a page and an HTTP API that make videos of a photo and a voice; see docs/service.md.
 
     Where the environment has S3DNERF_API_KEY, every request has to bring it.
@@ -136,11 +141,13 @@ def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-25
         device: auto, cpu or cuda; given several times, a worker each
         origin: another site whose pages may use the API, such as https://example.org; may be given several times
         folder: where videos lie while they live; emptied at the start. By default a temporary one
-        cache: folder in which encoded photos are kept for good; by default they are kept in memory for a while
+        cache: folder in which encoded photos are kept, up to 256 MB; by default they are kept in memory for a while
         max_seconds: longest speech
         queue: videos that may wait; what comes after is told to come again
         keep_minutes: after which a finished video is deleted
         spare: keeps one more worker loaded, which takes over at once where another dies
+        worker_memory: MB (of 2**20 bytes) that a worker may take; one that takes more is replaced, without a pause, and beyond
+            twice as much it ends at once
         ray: runs as a Ray Serve deployment, on the cluster that this machine belongs to or else on one of its own
     """
     import os
@@ -149,7 +156,8 @@ def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-25
     from s3dnerf.service.settings import Settings
 
     run(Settings(weights, tuple(device or ["auto"]), folder, people, cache, os.environ.pop("S3DNERF_API_KEY", None) or None,
-                 tuple(origin or ()), max_seconds=max_seconds, queue=queue, keep_seconds=60 * keep_minutes, spare=spare),
+                 tuple(origin or ()), max_seconds=max_seconds, queue=queue, keep_seconds=60 * keep_minutes, spare=spare,
+                 worker_bytes=worker_memory << 20),
         host, port, ray)
 
 

@@ -40,8 +40,8 @@ def personalize(video: str, output: str, method: Literal["rad-nerf", "ad-nerf", 
 
     One to five minutes of one person who speaks to the camera, with sound. The last eleventh is held out; training ends by
     itself when that part no longer gets better. The same command takes up a run that was killed. OUTPUT then holds the
-    weights, held_out.mp4 (the held-out part, driven by its sound), recording.mp4 (the same as recorded), preview.png and
-    figures.json.
+    weights, held_out.mp4 (the held-out part, driven by its sound and motion; with rad-nerf also held_out_head.mp4, by the head's
+    motion alone), recording.mp4 (the same as recorded), preview.png and figures.json.
 
     Example: s3dnerf personalize --video me.mp4 --output runs/me
 

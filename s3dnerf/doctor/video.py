@@ -17,7 +17,7 @@ from s3dnerf.data.tracking import FaceTracker, Sightings, Track
 from s3dnerf.doctor.finding import Finding, State, graded
 from s3dnerf.doctor.sound import examine_samples
 from s3dnerf.errors import InputError
-from s3dnerf.media import FPS, SAMPLES_PER_FRAME, is_silent, read_frames, read_sound, video_info
+from s3dnerf.media import FPS, is_silent, read_frames, read_sound, video_info
 from s3dnerf.progress import counting
 
 MOST_SECONDS = 60

@@ -1,5 +1,4 @@
 """Operations and bytes of stages, against counts by hand; the roofline in closed form."""
-import pytest
 import torch
 
 from s3dnerf.benchmark.machine import Machine, peak_memory

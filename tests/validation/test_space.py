@@ -2,13 +2,14 @@
 import pytest
 import torch
 
+from s3dnerf.data.tracking import FOCAL
 from s3dnerf.face import metric_face
 from s3dnerf.geometry import cast_rays, frontal_camera, project
 from s3dnerf.rendering.renderer import CoarseToFineRenderer
 from s3dnerf.types import FieldSamples
 from s3dnerf.validation.space import TURNS, around, epipolar_distance, near_mode, repeated, tracked_yaw, yaw_of
 
-CAMERAS = around(frontal_camera(256), TURNS)
+CAMERAS = around(frontal_camera(256, FOCAL), TURNS)
 LANDMARKS = project(torch.from_numpy(metric_face()).expand(len(TURNS), -1, -1), CAMERAS)[0]
 
 
