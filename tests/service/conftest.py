@@ -1,11 +1,13 @@
 """A service in this process, with a small model that has learned nothing, and files to send it."""
 import asyncio
 import io
+import math
 import multiprocessing
 import os
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from importlib.resources import files
 
 import numpy as np
@@ -102,6 +104,26 @@ def thread_crew():
     return type("ThreadCrew", (Crew,), {"kind": Thread})
 
 
+@pytest.fixture(scope="session")
+def hold():
+    """Lets no video of workers in threads get further than about so many frames, however fast the machine is; what is yielded
+    sets another number. Photos, views and cancellations are taken meanwhile."""
+    from s3dnerf.service.renderer import Renderer
+
+    @contextmanager
+    def held(frames=math.inf):
+        most, turn = [frames], Renderer._group
+
+        def group(renderer):
+            return [one for one in turn(renderer) if one.done < most[0]] or time.sleep(0.01) or []
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Renderer, "_group", group)
+            yield lambda further: most.__setitem__(0, further)
+
+    return held
+
+
 class Running:
     """A service behind a real web server, in a thread."""
 
@@ -115,21 +137,19 @@ class Running:
         from s3dnerf.service.crew import Crew
 
         self.app = create_app(settings, crew or Crew)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        config = uvicorn.Config(self.app, port=self.port, log_level="error", ws_max_size=65536)
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve()), daemon=True)
+        own = socket.create_server(("127.0.0.1", 0))  # held from here on: nobody else gets the port
+        self.port = own.getsockname()[1]
+        self.server = uvicorn.Server(uvicorn.Config(self.app, log_level="error", ws_max_size=65536))
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([own])), daemon=True)
         self.thread.start()
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
         self.until(lambda: self.server.started)
 
     @property
     def service(self):
         return self.app.state.service
 
-    def until(self, condition, seconds=60):
+    def until(self, condition, seconds=120):
         """Waits for something to hold, and returns it."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -147,14 +167,14 @@ class Running:
         return self.client.post("/v1/videos", files={name: file for name, file in sent.items() if file[1] is not None},
                                 data={"consent": self.consent} | fields, headers={"X-Gallery": self.gallery})
 
-    def ended(self, job, seconds=60):
+    def ended(self, job):
         """The job, after it has ended."""
         return self.until(lambda: (found := self.client.get(job["url"]).json())["state"] in ("done", "failed", "cancelled")
-                          and found, seconds)
+                          and found)
 
     def stop(self):
         self.server.should_exit = True
-        self.thread.join(30)
+        self.thread.join(120)
         self.client.close()
 
 

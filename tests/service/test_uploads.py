@@ -157,7 +157,7 @@ def test_what_is_no_form_is_refused(running):
     untouched(running)
 
 
-def raw(running, head, body=b"", wait=5):
+def raw(running, head, body=b"", wait=60):
     """The status line of a request that is spoken by hand."""
     with socket.create_connection(("127.0.0.1", running.port), timeout=wait) as link:
         link.sendall(head)
@@ -181,9 +181,8 @@ HEAD = b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/
 
 
 def test_a_claim_of_4_gb_is_refused_before_it_is_sent(running):
-    begin = time.monotonic()
     answer = raw(running, HEAD + b"Content-Length: 4294967296\r\n\r\n")
-    assert b" 413 " in answer.splitlines()[0] and b"too_large" in answer and time.monotonic() - begin < 15
+    assert b" 413 " in answer.splitlines()[0] and b"too_large" in answer  # who waits for it says 408
     assert b" 4" in raw(running, HEAD + b"Content-Length: -1\r\n\r\n").splitlines()[0]
     untouched(running)
 
@@ -194,14 +193,15 @@ def test_a_body_without_a_length_is_counted(running):
     body = b"%x\r\n%s\r\n" % (len(part), part) + (b"fde8\r\n" + b"\0" * 65_000 + b"\r\n") * 60
     answer = raw(running, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", body)
     assert b" 413 " in answer.splitlines()[0]
-    running.until(lambda: not list((running.service.root / "videos").iterdir()), 5)
+    running.until(lambda: not running.service.book.reserved)
     untouched(running)
 
 
 def test_an_answer_reaches_a_client_that_still_sends(running, monkeypatch):
     """Refused before its body is read, it can send on and gets the answer, not a broken connection."""
     monkeypatch.setattr(running.service.book, "reserved", 99)
-    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as link:
+    monkeypatch.setattr("s3dnerf.service.security.LINGER", 60.0)  # however long this thread has to wait for its turn
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as link:
         link.sendall(HEAD + b"Content-Length: 600000\r\n\r\n" + b"\0" * 100_000)
         for _ in range(5):
             time.sleep(0.1)
@@ -215,8 +215,8 @@ def test_an_answer_reaches_a_client_that_still_sends(running, monkeypatch):
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(running):
     with socket.create_connection(("127.0.0.1", running.port)) as link:
         link.sendall(HEAD + b"Content-Length: 100000\r\n\r\n--x\r\n")
-        running.until(lambda: running.service.book.reserved == 1, 5)
-    running.until(lambda: running.service.book.reserved == 0, 5)
+        running.until(lambda: running.service.book.reserved == 1)
+    running.until(lambda: running.service.book.reserved == 0)
     untouched(running)
 
 
