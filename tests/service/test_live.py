@@ -2,6 +2,7 @@
 import io
 import json
 import struct
+import time
 
 import av
 import numpy as np
@@ -69,12 +70,12 @@ def test_a_frame_waits_for_all_that_it_hears_and_no_longer(head, identity, babbl
 
 def test_what_is_late_is_left_out_so_that_the_delay_stays(head, identity, babble):
     with torch.inference_mode():
-        live = session(head, identity)
+        live, begin = session(head, identity), time.monotonic()
         live.hear(Heard("x", pcm(babble(1.0))))
         told = list(live.step())
         frames = [struct.unpack("<I", part[1:5])[0] for message in told for part in message.parts if part[:1] == b"F"]
         assert frames == [live.drive.ready - 1] and told[-1].told["dropped"] == frames[0]
-        assert not live.due and 0 <= told[-1].told["seconds"] < 5
+        assert not live.due and 0 <= told[-1].told["seconds"] <= time.monotonic() - begin + 0.001  # rounded
         live.hear(Heard("x", b"", last=True))
         last = [message for message in live.step()][-1]
         assert last.told["type"] == "end" and live.over and last.told["frames"] + last.told["dropped"] == 25
@@ -91,31 +92,33 @@ def face(running, photo):
     return running.client.post("/v1/faces", files={"photo": ("x", photo)}, data={"keep": "true"}).json()["id"]
 
 
-def talk(running, first, chunks, paced=0.0):
-    """What a client gets: binary messages, and texts."""
-    import time
-
+def talk(running, first, chunks, answered=()):
+    """What a client gets: binary messages, and texts; after the chunks that are `answered` it waits for a binary one."""
     from websockets.exceptions import ConnectionClosed
     from websockets.sync.client import connect
 
     parts, told = [], []
-    with connect(f"ws://127.0.0.1:{running.port}/v1/stream", max_size=None) as link:
+    with connect(f"ws://127.0.0.1:{running.port}/v1/stream", max_size=None, open_timeout=60) as link:
+        def take():
+            message = link.recv(timeout=60)
+            parts.append(message) if isinstance(message, bytes) else told.append(json.loads(message))
+
         link.send(json.dumps(first))
-        told.append(json.loads(link.recv()))
+        take()
         try:
-            for chunk in chunks if told[0]["type"] == "ready" else ():
+            for number, chunk in enumerate(chunks if told[0]["type"] == "ready" else ()):
+                count = len(parts)
                 link.send(chunk)
-                time.sleep(paced)
+                while number in answered and len(parts) == count:
+                    take()
             link.send('{"type": "end"}')
             while True:
-                message = link.recv(timeout=30)
-                parts.append(message) if isinstance(message, bytes) else told.append(json.loads(message))
+                take()
         except ConnectionClosed:
             pass
         try:  # what had come in before it was closed
             while True:
-                message = link.recv(timeout=1)
-                parts.append(message) if isinstance(message, bytes) else told.append(json.loads(message))
+                take()
         except (ConnectionClosed, TimeoutError):
             pass
     return parts, told
@@ -124,11 +127,13 @@ def talk(running, first, chunks, paced=0.0):
 def test_a_session_over_a_socket_gives_a_film_with_sound(running, face, babble):
     sound = pcm(babble(1.2))
     chunks = [sound[first:first + 1280] for first in range(0, len(sound), 1280)]
-    parts, told = talk(running, {"face": face, "consent": running.consent, "format": "mp4"}, chunks, 0.04)
+    begin = time.monotonic()
+    parts, told = talk(running, {"face": face, "consent": running.consent, "format": "mp4"}, chunks, range(8, 30, 3))
+    took = time.monotonic() - begin
     assert told[0]["width"] == 64 and told[0]["look_ahead"] == pytest.approx(0.295) and "avc1.42C0" in told[0]["mime"]
     assert told[-1]["type"] == "end" and told[-1]["frames"] + told[-1]["dropped"] == 30 and told[-1]["frames"] > 5
     delays = [message["seconds"] for message in told if message["type"] == "delay"]
-    assert delays and max(delays) < 3
+    assert delays and 0 <= min(delays) and max(delays) <= took
     with av.open(io.BytesIO(b"".join(parts))) as container:
         assert sum(1 for _ in container.decode(video=0)) == told[-1]["frames"]
     with av.open(io.BytesIO(b"".join(parts))) as container:
@@ -138,7 +143,7 @@ def test_a_session_over_a_socket_gives_a_film_with_sound(running, face, babble):
 def test_pictures_and_sound_come_with_their_numbers(running, face, babble):
     sound = pcm(babble(0.8))
     parts, told = talk(running, {"person": "eileen", "consent": running.consent, "format": "jpeg"},
-                       [sound[first:first + 6400] for first in range(0, len(sound), 6400)], 0.2)
+                       [sound[first:first + 6400] for first in range(0, len(sound), 6400)])
     pictures = [part for part in parts if part[:1] == b"F"]
     numbers = [struct.unpack("<I", part[1:5])[0] for part in pictures]
     assert numbers == sorted(set(numbers)) and len(numbers) == told[-1]["frames"] and pictures[0][5:7] == b"\xff\xd8"
@@ -158,13 +163,13 @@ def test_a_wrong_beginning_is_told(running, face, first, code):
         first = first | {"face": face}
     _, told = talk(running, first, [])
     assert told[0]["type"] == "error" and told[0]["error"]["code"] == code
-    running.until(lambda: not running.service.crew.sessions, 5)
+    running.until(lambda: not running.service.crew.sessions)
 
 
 def test_a_message_that_is_too_long_ends_the_session(running, face):
     _, told = talk(running, {"face": face, "consent": running.consent}, [b"\0" * 32002])
     assert told[-1]["error"]["code"] == "too_large"
-    running.until(lambda: not running.service.crew.sessions, 5)
+    running.until(lambda: not running.service.crew.sessions)
 
 
 def test_a_frame_of_a_stream_does_not_wait_for_the_next(head, identity, babble):

@@ -1,4 +1,5 @@
 """A video from its request to its file, through a real web server and the real model with random weights."""
+import asyncio
 import hashlib
 import io
 import json
@@ -14,13 +15,22 @@ def frames_of(content):
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
+def streamed(running, hold, make):
+    """The answer to the request for a video, and the one with what was streamed of it while it was made."""
+    with hold(8) as let:
+        made = make()
+        with running.client.stream("GET", made.json()["video_url"], params={"stream": "1"}) as answer:
+            let(20)
+            answer.read()
+    return made, answer
+
+
 @pytest.fixture(scope="module")
-def done(running, photo, speech):
+def done(running, photo, speech, hold):
     """A job that is done, and what was streamed of it while it was made."""
-    response = running.make(photo, speech, frame="face", camera="10,0", seed="3")
-    assert response.status_code == 202 and response.headers["location"] == response.json()["url"]
-    streamed = running.client.get(response.json()["video_url"], params={"stream": "1"})
-    return running.ended(response.json()), streamed
+    made, answer = streamed(running, hold, lambda: running.make(photo, speech, frame="face", camera="10,0", seed="3"))
+    assert made.status_code == 202 and made.headers["location"] == made.json()["url"]
+    return running.ended(made.json()), answer
 
 
 def test_a_job_tells_what_it_made(done, running):
@@ -56,12 +66,17 @@ def test_parts_of_the_file_can_be_asked_for(done, running):
     assert "attachment" in named.headers["content-disposition"]
 
 
-def test_events_tell_every_stage_and_end(running, photo, speech):
-    job = running.make(photo, speech, frame="face").json()
-    with running.client.stream("GET", job["events_url"]) as response:
-        assert response.headers["content-type"].startswith("text/event-stream")
-        told = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: ")]
-    assert told[-1]["state"] == "done" and len(told) > 1 and told[-1]["frames_done"] == 20
+def test_events_tell_every_stage_and_end(running, photo, speech, hold):
+    with hold(8) as let:
+        job, told = running.make(photo, speech, frame="face").json(), []
+        with running.client.stream("GET", job["events_url"]) as response:
+            assert response.headers["content-type"].startswith("text/event-stream")
+            for line in filter(lambda line: line.startswith("data: "), response.iter_lines()):
+                told.append(json.loads(line[6:]))
+                if told[-1]["frames_done"] >= 8:
+                    let(20)
+    assert told[-1]["state"] == "done" and told[-1]["frames_done"] == 20
+    assert any(one["stage"] == "rendering" and 8 <= one["frames_done"] < 20 for one in told)
 
 
 def test_uploads_go_with_the_job_unless_they_are_kept(running, photo, speech):
@@ -84,9 +99,10 @@ def test_a_photo_is_encoded_once(running, photo, speech):
     assert identities.encoded - before <= (before == 0)
 
 
-def test_cancel_ends_a_job_and_leaves_nothing(running, photo, speech):
-    jobs = [running.make(photo, speech, frame="face").json() for _ in range(5)]
-    assert running.client.post(jobs[0]["url"] + "/cancel").json()["state"] == "cancelled"
+def test_cancel_ends_a_job_and_leaves_nothing(running, photo, speech, hold):
+    with hold(8):
+        jobs = [running.make(photo, speech, frame="face").json() for _ in range(5)]
+        assert running.client.post(jobs[0]["url"] + "/cancel").json()["state"] == "cancelled"
     again = running.client.post(jobs[0]["url"] + "/cancel")
     assert again.status_code == 409 and again.json()["error"]["code"] == "conflict"
     assert running.client.get(jobs[0]["video_url"]).status_code == 409
@@ -117,15 +133,13 @@ def test_a_gallery_is_seen_by_its_owner_alone(running, done):
 
 
 def test_videos_expire(running, photo, speech, monkeypatch):
-    from dataclasses import replace
-
-    job = running.ended(running.make(photo, speech, frame="face").json())
+    job, other = (running.ended(running.make(photo, speech, frame="face").json()) for _ in range(2))
     book = running.service.book
     failing = iter([True])
     monkeypatch.setattr(running.service.faces, "expire", lambda: next(failing, None) and 1 / 0)  # a round that goes wrong is not the last
-    monkeypatch.setattr(book, "settings", replace(book.settings, keep_seconds=0.0))
-    running.until(lambda: running.client.get(job["url"]).status_code == 404, 5)
-    assert not (book.folder / job["id"]).exists()
+    book.find(job["id"]).ended -= book.settings.keep_seconds + 1
+    running.until(lambda: running.client.get(job["url"]).status_code == 404)
+    assert not (book.folder / job["id"]).exists() and running.client.get(other["url"]).status_code == 200
 
 
 def test_a_face_is_seen_kept_and_forgotten(running, photo):
@@ -178,10 +192,12 @@ def test_the_openapi_document_knows_the_routes(running):
     assert form["required"] == ["consent"] and {"photo", "speech", "camera"} <= set(form["properties"])
 
 
-def test_jobs_side_by_side_are_what_they_are_alone(running, photo, speech):
+def test_jobs_side_by_side_are_what_they_are_alone(running, photo, speech, hold):
     """Several jobs share the renderer in batches; no row knows of another."""
     options = [{"camera": "0,0"}, {"camera": "12,0"}]
-    together = [running.make(photo, speech, frame="face", **chosen).json() for chosen in options]
+    with hold(0):
+        together = [running.make(photo, speech, frame="face", **chosen).json() for chosen in options]
+        running.until(lambda: all(running.client.get(job["url"]).json()["stage"] == "rendering" for job in together))
     together = [frames_of(running.client.get(running.ended(job)["video_url"]).content) for job in together]
     for chosen, shared in zip(options, together):
         job = running.ended(running.make(photo, speech, frame="face", **chosen).json())
@@ -190,15 +206,14 @@ def test_jobs_side_by_side_are_what_they_are_alone(running, photo, speech):
     assert np.abs(together[0].astype(int) - together[1]).mean() > 2
 
 
-def test_consent_is_asked_for_and_stands_in_the_file_and_in_the_stream(running, photo, speech):
+def test_consent_is_asked_for_and_stands_in_the_file_and_in_the_stream(running, photo, speech, hold):
     from s3dnerf.marking.verify import verify
 
     job = running.ended(running.make(photo, speech, frame="face", label="true").json())
     told = verify(running.service.book.find(job["id"]).video).as_dict()
     assert running.consent in str(told) and hashlib.sha256(photo).hexdigest() in str(told)
-    streamed = running.make(photo, speech, frame="face").json()
-    streamed = running.client.get(streamed["video_url"], params={"stream": "1"}).content
-    assert streamed.count(running.consent.encode()) >= 2  # as a tag and as XMP
+    answer = streamed(running, hold, lambda: running.make(photo, speech, frame="face"))[1]
+    assert answer.content.count(running.consent.encode()) >= 2  # as a tag and as XMP
     refused = running.client.post("/v1/videos", files={"photo": ("x", photo), "speech": ("x", speech)})
     assert refused.status_code == 422 and refused.json()["error"]["code"] == "consent_missing"
 
@@ -215,30 +230,26 @@ def test_many_threads_may_ask_at_once(running):
 
 def test_of_previews_that_wait_only_the_newest_is_made(running, monkeypatch):
     """A head that is dragged asks for many; the first is under way, the last is wanted, the others are not."""
-    import time
-
-    asked, real = [], running.service.crew.ask
+    asked, codes, real, service = [], {}, running.service.crew.ask, running.service
+    before = service.newest.get(running.gallery, 0)
+    said = lambda angle: service.newest.get(running.gallery, 0) == before + angle
 
     async def slow(make, seconds=60.0):
-        import asyncio
-
-        asked.append(make("x").options.camera)
-        await asyncio.sleep(0.5)
+        asked.append(make("x").options.camera[0])
+        while not said(4):
+            await asyncio.sleep(0.01)
         return await real(make, seconds)
-
-    monkeypatch.setattr(running.service.crew, "ask", slow)
-    codes = {}
 
     def drag(angle):
         answer = running.client.post("/v1/preview", data={"person": "eileen", "camera": f"{angle},0"},
                                      headers={"X-Gallery": running.gallery})
         codes[angle] = answer.status_code
 
-    threads = []
-    for angle in (1, 2, 3, 4):
-        threads.append(threading.Thread(target=drag, args=(angle,)))
-        threads[-1].start()
-        time.sleep(0.1)
+    monkeypatch.setattr(service.crew, "ask", slow)
+    threads = [threading.Thread(target=drag, args=(angle,)) for angle in (1, 2, 3, 4)]
+    for angle, thread in enumerate(threads, 1):
+        thread.start()
+        running.until(lambda: said(angle) and asked)
     for thread in threads:
         thread.join()
-    assert codes == {1: 200, 2: 409, 3: 409, 4: 200} and [angle for angle, _ in asked] == [1, 4]
+    assert codes == {1: 200, 2: 409, 3: 409, 4: 200} and asked == [1, 4]

@@ -31,7 +31,7 @@ class Page:
     def script(self, code, *values):
         return self.window.execute_script(code, *values)
 
-    def until(self, condition, seconds=60):
+    def until(self, condition, seconds=120):
         return self.tools.wait(self.window, condition, seconds)
 
     def find(self, name):
@@ -91,7 +91,7 @@ class Page:
         self.click("consent")
         self.click("go")
 
-    def state(self, *states, seconds=60):
+    def state(self, *states, seconds=120):
         self.tools.in_state(self.window, *states, seconds=seconds)
 
     def complaints(self):

@@ -59,7 +59,7 @@ def test_who_wants_less_motion_gets_none(page, running):
     assert page.script(lean) == "none"
 
 
-def test_what_happens_is_told_to_who_does_not_see_it(page, running, voices):
+def test_what_happens_is_told_to_who_does_not_see_it(page, running, voices, hold):
     """Every state takes the focus to its heading; what changes meanwhile is said in a live region, politely."""
     page.open(running)
     tree = page.window.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
@@ -72,12 +72,14 @@ def test_what_happens_is_told_to_who_does_not_see_it(page, running, voices):
         new MutationObserver(() => said.push(document.getElementById('live').textContent))
             .observe(document.getElementById('live'), {childList: true})""")
     page.ready(speech=voices / "short.wav")
-    page.start("face")
+    for quarter, frames in ((25, 8), (50, 16)):  # a machine that is not held up may be past them before the page has heard of it
+        with hold(frames):
+            if quarter == 25:
+                page.start("face")
+            page.until(f"said.includes('{quarter} percent rendered')")
     page.state("done")
     said = page.script("return said")
     assert "Found the face" in said and "The voice lasts 1 second" in said
-    # a fast machine is past a quarter before the page has heard of it
-    assert any(re.fullmatch("(0|25|50|75) percent rendered", text) for text in said), said
     assert page.script("return document.activeElement.id") == "done-title"
 
 

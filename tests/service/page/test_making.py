@@ -128,12 +128,22 @@ def test_a_video_is_made_played_compared_downloaded_and_deleted(page, running, v
     assert page.complaints() == []
 
 
-def test_frames_appear_while_they_are_rendered_and_cancel_ends_it(page, running, voices):
+def test_frames_appear_while_they_are_rendered_and_cancel_ends_it(page, running, voices, hold):
     page.open(running).ready(speech=voices / "long.wav")
+    with hold(40) as let:
+        frames_appear(page, let)
+    gallery = {"X-Gallery": page.script(MINE)}
+    assert [job["state"] for job in running.client.get("/v1/videos", headers=gallery).json()["videos"]] == ["cancelled"]
+    page.click("back")
+    assert page.shown("view") and page.find("consent").is_selected()
+
+
+def frames_appear(page, let):
     page.start()
     page.state("running")
     page.until("document.getElementById('picture').alt === 'The newest frame'")
     first = page.script("return document.getElementById('picture').src")
+    let(120)  # of 725: it is under way until it is given up
     page.until(f"document.getElementById('picture').src !== {first!r}")
     later = page.script("return document.getElementById('picture').src")
     numbers = [int(re.fullmatch(r".*/preview\.jpg\?frame=(\d+)", source)[1]) for source in (first, later)]
@@ -147,10 +157,6 @@ def test_frames_appear_while_they_are_rendered_and_cancel_ends_it(page, running,
     page.click("cancel")
     page.state("failed")
     assert page.text("failed-title") == "Cancelled" and not page.find("reason").get_attribute("class")
-    gallery = {"X-Gallery": page.script(MINE)}
-    assert [job["state"] for job in running.client.get("/v1/videos", headers=gallery).json()["videos"]] == ["cancelled"]
-    page.click("back")
-    assert page.shown("view") and page.find("consent").is_selected()
 
 
 def test_files_are_dropped_and_the_example_is_at_hand(page, running):

@@ -1,19 +1,19 @@
 """The page where something is missing, refused, full or gone."""
-import time
 from importlib.resources import files
 
 ASSETS = files("s3dnerf") / "assets"
 MINE = "return localStorage.getItem('s3dnerf-gallery')"
 
 
-def test_who_has_to_wait_is_told_so(page, running, voices, photo):
+def test_who_has_to_wait_is_told_so(page, running, voices, photo, hold):
     page.open(running).ready(speech=voices / "short.wav")
-    first = running.make(photo, (voices / "long.wav").read_bytes(), frame="face").json()
-    page.start("face")
-    page.state("running")
-    page.until("document.getElementById('running-title').textContent === 'Next in the queue'")
-    assert page.text("live") == "Next in the queue" and page.window.title.startswith("Waiting")
-    running.client.post(f"{first['url']}/cancel")
+    with hold(16):
+        first = running.make(photo, (voices / "short.wav").read_bytes(), frame="face").json()
+        page.start("face")
+        page.state("running")
+        page.until("document.getElementById('running-title').textContent === 'Next in the queue'")
+        assert page.text("live") == "Next in the queue" and page.window.title.startswith("Waiting")
+        running.client.post(f"{first['url']}/cancel")
     page.state("done")
 
 
@@ -34,15 +34,17 @@ def test_a_view_that_is_still_rendered_is_not_waited_for_elsewhere(page, running
     page.script("""const real = self.fetch;
         self.asked = 0;
         self.fetch = async (path, options) => {
-          if (path === 'v1/preview') { self.asked++; await new Promise((resolve) => setTimeout(resolve, 2000)); }
+          if (path === 'v1/preview') { self.asked++; await new Promise((resolve) => { self.answer = resolve; }); }
           return real(path, options); }""")
     page.slide("turn", 8)
     page.until("self.asked === 1 && !document.getElementById('busy').hidden")
     page.start("face")
     page.until("!document.body.dataset.state.startsWith('ready')")
     page.state("failed")
-    time.sleep(1)
     assert not page.shown("busy")
+    page.script("answer()")
+    page.until("document.getElementById('frame').dataset.pending === 'no'")
+    assert not page.shown("busy") and page.script("return document.body.dataset.state") == "failed"
 
 
 def test_what_is_missing_is_told_where_it_is_given(page, running, voices):
