@@ -215,13 +215,15 @@ def lightning(args: list[str], run: bool = True):
     import s3dnerf.data.person_frames  # noqa: F401
     import s3dnerf.data.person_windows  # noqa: F401
     from s3dnerf.experiment import Experiment
+    from s3dnerf.systems.tracking import SaveConfig
 
     strict = {"exit_on_error": False}
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*with_length.*")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     return Experiment(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
-                      auto_configure_optimizers=False, save_config_kwargs={"overwrite": True}, args=args, run=run,
+                      auto_configure_optimizers=False, save_config_callback=SaveConfig, save_config_kwargs={"overwrite": True},
+                      args=args, run=run,
                       parser_kwargs={**strict, **({verb: strict for verb in TRAINING} if run else {})})
 
 

@@ -181,7 +181,7 @@ def test_silence_is_spoken_with_a_note(weights, tmp_path, capfd):
 
 def run(*words, **options):
     return subprocess.run([sys.executable, "-m", "s3dnerf", *words], cwd=ROOT, capture_output=True, text=True,
-                          timeout=120, **options)
+                          timeout=400, **options)
 
 
 @pytest.mark.parametrize("case", ["no face", "unknown weights", "speech that is no number"])
@@ -205,23 +205,29 @@ def test_interrupted_runs_leave_nothing(number, status, weights, tmp_path):
     heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it from the start
     process = subprocess.Popen([sys.executable, "-m", "s3dnerf", *command(tmp_path, weights, speech=speech)], cwd=ROOT,
                                stderr=subprocess.PIPE, text=True, preexec_fn=heed)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:  # the part that is being written
         time.sleep(0.05)
     time.sleep(0.5)
     assert process.poll() is None and len(list(tmp_path.iterdir())) == 2
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=240)[1]
     assert process.returncode == status
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"] and "Traceback" not in said
 
 
-def test_help_comes_within_a_second_and_without_pytorch():
+def test_help_comes_at_once_and_without_pytorch():
+    def used():
+        """Processor time of the processes so far: others may hold the machine up."""
+        return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+    begin = used()
+    assert subprocess.run([sys.executable, "-c", "import torch"]).returncode == 0
+    long = used() - begin
     for words in ((), ("--help",), ("speak", "--help")):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        begin = used()
         found = run(*words)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)  # processor time: other processes may hold the machine up
-        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+        assert used() - begin < 0.5 * long
         assert found.returncode == 0 and not found.stderr
         assert "s3dnerf speak --photo face.jpg --speech hello.wav --output out.mp4" in " ".join(found.stdout.split())
     code = "import sys; from s3dnerf.cli import main; main(['speak', '--help']); sys.exit('torch' in sys.modules)"
@@ -295,4 +301,4 @@ def test_a_termination_that_a_callback_swallows_comes_again():
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.terminate()
-    assert process.communicate(timeout=30)[0] == "ended\n"
+    assert process.communicate(timeout=240)[0] == "ended\n"

@@ -71,7 +71,7 @@ def killed(video, output):
             personalize(str(video), output, config=TINY, size=64)
         finally:
             os._exit(1)
-    for _ in range(1200):
+    for _ in range(4000):
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
             return status

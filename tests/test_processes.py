@@ -107,7 +107,7 @@ def same_state(first, second):
 
 
 def test_processes_that_were_killed_go_on_to_the_same_weights(uneven, together, tmp_path):
-    """Killed after a checkpoint in the middle of the second epoch; taken up by the script that uses torchrun."""
+    """Killed after a checkpoint in the middle of the second epoch, or of the third where the machine is fast; taken up by the script that uses torchrun."""
     folder = tmp_path / "killed"
     overlays = prepared(folder, TOGETHER)
     curriculum = Curriculum(str(folder / "plan.yaml"), str(uneven), str(uneven), str(folder / "run"), overlays)
@@ -121,7 +121,7 @@ def test_processes_that_were_killed_go_on_to_the_same_weights(uneven, together, 
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     cut = torch.load(last, weights_only=False)
-    assert cut["global_step"] == 4 and not (folder / "run" / "motion" / "done.json").exists()
+    assert cut["global_step"] in (4, 8) and not (folder / "run" / "motion" / "done.json").exists()
     said = subprocess.run(["bash", "scripts/cluster/torchrun.sh", "2", *options(folder, uneven, overlays)], cwd=ROOT, text=True,
                           capture_output=True, timeout=300, env=os.environ | {"PYTHON": sys.executable})
     assert said.returncode == 0, said.stderr

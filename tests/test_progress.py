@@ -1,6 +1,7 @@
 """What is said about a long task, when, and where to."""
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,7 +24,7 @@ class Stream(io.StringIO):
 def clock(monkeypatch):
     """A clock that is set by hand; it starts late, as after days without a restart."""
     now = [1e6]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))  # not that of other threads
     return now
 
 

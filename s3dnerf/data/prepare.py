@@ -25,7 +25,7 @@ from s3dnerf.face import LANDMARKS_68
 from s3dnerf.media import FPS, is_silent, read_frames, read_sound, video_info
 from s3dnerf.progress import Progress
 
-VERSION = 2
+VERSION = 3
 """goes up when what is done to a clip changes: what was kept by an earlier one is then done again"""
 REPORT = ("file", "piece", "status", "reason", "person", "frames", "reprojection_error", "yaw", "eyes", "blur", "focal",
           "sync_offset", "sync_confidence", "fps", "sample_rate", "remarks")

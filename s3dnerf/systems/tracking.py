@@ -261,6 +261,15 @@ def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
+class SaveConfig(SaveConfigCallback):
+    """Keeps the configuration where the logger of a run keeps its figures; without a logger nowhere."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """See `SaveConfigCallback`."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+
 def configuration(trainer: pl.Trainer) -> dict[str, Any]:
     """All of the configuration that the command line stacked; empty where no command line did."""
     saver = next((callback for callback in trainer.callbacks if isinstance(callback, SaveConfigCallback)), None)

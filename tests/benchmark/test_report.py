@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 
+from s3dnerf.benchmark.machine import Machine
 from s3dnerf.benchmark.report import run
 from s3dnerf.benchmark.training import StepMeter, report
 from s3dnerf.cli import main
@@ -24,8 +25,9 @@ def test_a_run_from_files_to_file_is_told_by_its_stages(tmp_path, capsys):
     assert {"load", "read", "tracking", "speech features", "encode identity", "encode video", "mux", *RENDERING} <= set(stages)
     assert best["frames"] == 6 and best["parameters"] == 1_095_190 and not any(path.suffix == ".mp4" for path in
                                                                                tmp_path.iterdir())
-    for name in RENDERING:
-        assert 0 <= stages[name]["share"] <= 1.5 and stages[name]["megabytes"] > 0
+    for stage in map(stages.get, RENDERING):  # what each figure is depends on the machine, and on what else it does
+        least = 1000 * Machine(**best["machine"]).least_seconds(1e9 * stage["giga_operations"], 1e6 * stage["megabytes"])
+        assert stage["share"] == pytest.approx(least / stage["milliseconds"], rel=0.05, abs=0.01) and stage["megabytes"] > 0
     assert stages["load"]["share"] is None
     assert best["frame"]["giga_operations"] == pytest.approx(sum(stages[name]["giga_operations"] for name in RENDERING), abs=1e-3)
     assert min(stages[name]["share"] for name in RENDERING) < best["frame"]["share"] < max(stages[name]["share"] for name in RENDERING)

@@ -52,7 +52,7 @@ def meet(folder, job):
     """Who does the job, once two have begun one; the first jobs take longest."""
     (Path(folder) / str(os.getpid())).touch()
     begin = time.monotonic()
-    while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < begin + 60:
+    while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < begin + 240:
         time.sleep(0.01)
     time.sleep(0.2 * (job == 0))
     return job, os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")

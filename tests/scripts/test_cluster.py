@@ -41,7 +41,7 @@ def test_scripts_are_bash(name):
 @pytest.mark.parametrize("then, status", [("true", 0), ("exit 3", 3)])
 def test_a_job_asks_for_processes_on_all_machines_and_ends_as_its_training(job, tmp_path, then, status):
     process = job(then)
-    assert process.wait(30) == status and not (tmp_path / "queued").exists()
+    assert process.wait(240) == status and not (tmp_path / "queued").exists()
     asked = (tmp_path / "asked").read_text().splitlines()
     launch = asked[asked.index("--launch") + 1].split()
     assert asked[:3] == ["-m", "s3dnerf", "train"] and asked[-2:] == ["--train", "data"]
@@ -56,5 +56,5 @@ def test_a_job_whose_time_is_over_ends_its_training_and_is_queued_again(job, tmp
     while not (tmp_path / "asked").is_file() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGUSR1)
-    assert process.wait(30) == 0
+    assert process.wait(240) == 0
     assert (tmp_path / "ended").is_file() and (tmp_path / "queued").read_text() == "requeue 77\n"

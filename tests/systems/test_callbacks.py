@@ -115,7 +115,7 @@ def test_the_memory_of_the_warning_is_part_of_checkpoints():
 def test_the_loader_is_measured_against_the_model(waited, share, advice, monkeypatch, capsys):
     """Three steps of a tenth of a second with ten images each, and so long a wait before each."""
     clock, logged, callback = iter([0.0, 0.1, 1.0, 1.1, 2.0, 2.1]), {}, LoaderWait()
-    monkeypatch.setattr("s3dnerf.systems.callbacks.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("s3dnerf.systems.callbacks.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     trainer = SimpleNamespace(train_dataloader=SimpleNamespace(waited=waited), is_global_zero=True, global_step=7)
     callback.on_validation_start(trainer, None)
     assert not capsys.readouterr().out, "nothing was drawn yet"

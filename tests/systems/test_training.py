@@ -179,6 +179,7 @@ def test_a_figure_that_is_not_logged_is_told_with_those_that_are(shards, tmp_pat
     assert main(["fit", *args[7:9], *args[5:7], *args[3:5], *args[1:3], *args[9:]]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("s3dnerf:")]
     assert len(said) == 1 and "val/beauty" in said[0] and "val/opening_correlation" in said[0]
+    assert not list(tmp_path.rglob("config.yaml")), "without a logger nothing is kept of the configuration"
 
 
 def test_what_is_kept_as_best_is_what_was_validated(shards, tmp_path):

@@ -66,7 +66,7 @@ def step(system, data, rank: int, processes: int) -> tuple[dict, torch.Tensor]:
 
 def shared(rank: int, shards: Path, folder: Path) -> dict:
     """The terms of both processes, and the mean of their gradients that DDP takes, by stage."""
-    store, patience = torch.distributed.FileStore(str(folder / "store"), 2), datetime.timedelta(seconds=120)
+    store, patience = torch.distributed.FileStore(str(folder / "store"), 2), datetime.timedelta(seconds=400)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=patience)
     found = {}
     try:
@@ -93,7 +93,7 @@ def two(shards, tmp_path_factory):
         except RuntimeError:
             other.kill()
             raise AssertionError(other.stderr.read().decode()) from None
-        assert other.wait(60) == 0
+        assert other.wait(240) == 0
     return found
 
 

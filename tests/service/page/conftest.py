@@ -135,6 +135,7 @@ def page(load_script, tmp_path_factory):
     window = tools.browser(folder, *tools.SIZES["desktop"])
     if window is None:
         pytest.skip("no chromium with its driver is installed; `make test-browser` installs Debian's")
+    window.set_script_timeout(300)  # where other programs want the machine, half a minute is over soon
     yield Page(window, tools, folder)
     window.quit()
 
