@@ -151,7 +151,8 @@ def read_jobs(table: str) -> list[Job]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{table} is no table that can be read ({error}); expected CSV, UTF-8, its first line the columns") from None
     if not rows:
-        raise InputError(f"{table} has no rows; expected columns such as photo,speech,output in the first line, and a video in each other")
+        raise InputError(f"{table} has no rows; expected columns such as photo,speech,output in the first line, and a video in "
+                         "each other")
     names = {name: (name or "").strip().lstrip("-").replace("-", "_") for name in rows[0]}
     if wrong := [str(name) for name, plain in names.items() if plain not in known]:
         raise InputError(f"{table} has the column {wrong[0]!r}, which is no option of speak; expected some of "

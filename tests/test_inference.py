@@ -335,7 +335,8 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(head, photo, tmp_pat
 
 
 @pytest.mark.parametrize("options,word", [
-    (dict(frame="half"), "full or face"), (dict(quality="good"), "best, balanced"), (dict(speech=None), "--speech"), (dict(mouth_gain=float("nan")), "gain"),
+    (dict(frame="half"), "full or face"), (dict(quality="good"), "best, balanced"), (dict(speech=None), "--speech"),
+    (dict(mouth_gain=float("nan")), "gain"),
     (dict(mouth_gain=-1.0), "gain"), (dict(seed=-1), "seed"), (dict(camera=(60.0, 0.0)), "45 degrees"),
     (dict(camera=(1.0,)), "two angles"), (dict(photo=np.zeros((9, 9), np.uint8)), "uint8"),
     (dict(photo=np.zeros((90, 90, 3))), "uint8"), (dict(speech=np.zeros(3000, np.float32)), "0.2 s"),

@@ -118,7 +118,8 @@ def the_learned_field_adds_to_the_landmarks(model, scene):
 
 
 CHECKS = [the_photo_is_recognised, the_mouth_moves_and_the_brow_does_not, silence_keeps_the_mouth_still,
-          the_mouth_speaks_with_the_sound_and_rests_in_its_pauses, the_camera_turns_the_head, every_scale_of_planes_is_used, the_learned_field_adds_to_the_landmarks]
+          the_mouth_speaks_with_the_sound_and_rests_in_its_pauses, the_camera_turns_the_head, every_scale_of_planes_is_used,
+          the_learned_field_adds_to_the_landmarks]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

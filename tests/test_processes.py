@@ -107,7 +107,8 @@ def same_state(first, second):
 
 
 def test_processes_that_were_killed_go_on_to_the_same_weights(uneven, together, tmp_path):
-    """Killed after a checkpoint in the middle of the second epoch, or of the third where the machine is fast; taken up by the script that uses torchrun."""
+    """Killed after a checkpoint in the middle of the second epoch, or of the third where the machine is fast; taken up by the
+    script that uses torchrun."""
     folder = tmp_path / "killed"
     overlays = prepared(folder, TOGETHER)
     curriculum = Curriculum(str(folder / "plan.yaml"), str(uneven), str(uneven), str(folder / "run"), overlays)

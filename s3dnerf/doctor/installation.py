@@ -122,4 +122,5 @@ def disk(folder: str = ".") -> Finding:
     """Room where the videos go."""
     free = shutil.disk_usage(folder).free / 1e9
     full = "free some space" if free < LEAST_DISK else ""
-    return graded("disk", f"{free:.1f} GB free in {os.path.abspath(folder)}", full, "little room for long videos" if free < GOOD_DISK else "")
+    return graded("disk", f"{free:.1f} GB free in {os.path.abspath(folder)}", full,
+                  "little room for long videos" if free < GOOD_DISK else "")

@@ -65,7 +65,8 @@ def examine_face(image: np.ndarray, face: np.ndarray) -> list[Finding]:
         "the face is overexposed: use a darker photo" if light > BRIGHT else "")
     hidden = [f"{covered} of {len(PLACES)} places of the skin have another colour"] * (covered > 2) + ["dark glasses"] * glasses
     return [graded("face size", f"{eyes:.0f} pixels between the eyes' outer corners", small, soft),
-            graded("face turn", f"{abs(yaw):.0f} degrees to the side, {abs(pitch):.0f} up or down, {abs(roll):.0f} leaning", aside, leaning),
+            graded("face turn", f"{abs(yaw):.0f} degrees to the side, {abs(pitch):.0f} up or down, {abs(roll):.0f} leaning", aside,
+                   leaning),
             graded("sharpness", f"{100 * sharp:.1f} % of the face's contrast is fine detail (sharp from {100 * SHARP:.1f} on)",
                    careful=blurred),
             graded("light", f"skin at {light:.0f} of 255", careful=unlit),

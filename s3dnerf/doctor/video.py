@@ -73,7 +73,8 @@ def _look(path: str, seconds: float) -> tuple[Sightings, int]:
 def _length(first: int, last: int, frames: int) -> Finding:
     """Whether there is enough in one piece to learn a person from."""
     seconds = (last - first) / FPS
-    told = f"{seconds:.1f} s at a stretch with a face and without a cut" + (f", of {frames / FPS:.1f} s" if last - first < frames else "")
+    told = f"{seconds:.1f} s at a stretch with a face and without a cut"
+    told += f", of {frames / FPS:.1f} s" if last - first < frames else ""
     if seconds < LEAST:
         return graded("cuts", told, careful=f"enough to follow; to learn a person from it needs {LEAST:.0f} s, better a minute")
     return graded("cuts", told, careful="a minute or more makes a better head" if seconds < min(RECOMMENDED, MOST_SECONDS) - 1 else "")
@@ -102,7 +103,8 @@ def in_step(path: str, track: Track, first: int, sound: np.ndarray, match: Match
         profile += sync_profile(cut(frames, box, CROP), landmarks, cut_sound(sound, first + begin, len(frames)), match)
     estimate = profile.estimate()
     if not estimate.offset:
-        return Finding("sync", State.GOOD, f"no sign that the sound is out of step (confidence {estimate.confidence:.2f}; 0.99 is one)")
+        return Finding("sync", State.GOOD, f"no sign that the sound is out of step (confidence {estimate.confidence:.2f}; 0.99 is "
+                                           "one)")
     side = "late" if estimate.offset > 0 else "early"
     return Finding("sync", State.REPAIRED, f"the sound is {abs(estimate.offset) / FPS:.2f} s {side}; `prepare` and `personalize` move it, "
                    "`speak --drive` does not")

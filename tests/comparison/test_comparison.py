@@ -58,7 +58,8 @@ def test_too_many_tests_hide_a_difference_that_one_alone_shows():
 @pytest.mark.parametrize("figure, sign", [("face_lip_psnr", 1), ("M-LMD", -1), ("lips_m_lmd", -1), ("Sync-C", 1), ("sync_d", -1),
                                           ("offset_within_1", 1), ("offset_lag", 0), ("offset_median", -1), ("opening_spread", 0),
                                           ("mouth_corr", 1), ("confidence", 0), ("full: psnr", 1), ("fid", -1), ("opacity", 0),
-                                          ("judge_d", -1), ("judge_c", 1), ("sync_offset", 0), ("cpbd_truth", 0), ("jitter", 0), ("sync: face_opacity", 0), ("judge: offset", -1)])
+                                          ("judge_d", -1), ("judge_c", 1), ("sync_offset", 0), ("cpbd_truth", 0), ("jitter", 0),
+                                           ("sync: face_opacity", 0), ("judge: offset", -1)])
 def test_which_way_a_figure_gets_better(figure, sign):
     assert better(figure) == sign
 

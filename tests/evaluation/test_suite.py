@@ -93,7 +93,8 @@ def test_networks_judge_each_region(recording, reorder, weights, suite):
         assert same.figures[f"lpips{region}"] == 0 < other.figures[f"lpips{region}"]
         assert len(other.features[f"made{region}"]) == 6
         assert np.allclose(other.features[f"made{region}"][0], other.features[f"true{region}"][3], atol=0.2)
-    frames = [torch.from_numpy(np.stack(list(x.frames()))).permute(0, 3, 1, 2) / 127.5 - 1 for x in (reorder(true, [3, 4, 5, 0, 1, 2]), true)]
+    frames = [torch.from_numpy(np.stack(list(x.frames()))).permute(0, 3, 1, 2) / 127.5 - 1
+              for x in (reorder(true, [3, 4, 5, 0, 1, 2]), true)]
     with torch.no_grad():
         assert other.figures["lpips"] == pytest.approx(networks.alexnet(*frames).mean().item(), rel=1e-4)
     assert same.figures["csim"] == pytest.approx(1, abs=1e-5) and other.figures["csim"] < 1 - 1e-6

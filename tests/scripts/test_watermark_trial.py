@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 def trial(folder, *words):
     done = subprocess.run([sys.executable, ROOT / "scripts" / "watermark_trial.py", folder / "a.tsv", folder, folder / "a.json",
-                           "--recordings", "2", "--generated", "0", *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+                           "--recordings", "2", "--generated", "0", *map(str, words)], cwd=ROOT, capture_output=True,
+                          text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((folder / "a.json").read_text())
 

@@ -9,8 +9,8 @@ import pytest
 
 from s3dnerf.service.crew import Crew
 from s3dnerf.service.jobs import Inputs, Job, JobBook, new_id
-from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Full, Look, Options, Ready, Render, Seen, Speaker,
-                                      Touching)
+from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Full, Look, Options, Ready, Render,
+                                      Seen, Speaker, Touching)
 from s3dnerf.service.metrics import Metrics
 from s3dnerf.service.settings import Refusal, Settings
 from s3dnerf.service.worker import Worker

@@ -20,8 +20,8 @@ def cluster(bundle, tmp_path_factory):
 
     port = next(port for port in range(20_000 + os.getpid() % 10_000, 32_000) if free(port))
     folder = tmp_path_factory.mktemp("ray")
-    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False, object_store_memory=80 * 2 ** 20,
-             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}})
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False,
+             object_store_memory=80 * 2 ** 20, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}})
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(deployment(Settings(bundle, ("cpu",), str(folder), spare=False)), name=NAME, route_prefix="/")
     yield f"http://127.0.0.1:{port}"

@@ -136,7 +136,8 @@ def test_videos_expire(running, photo, speech, monkeypatch):
     job, other = (running.ended(running.make(photo, speech, frame="face").json()) for _ in range(2))
     book = running.service.book
     failing = iter([True])
-    monkeypatch.setattr(running.service.faces, "expire", lambda: next(failing, None) and 1 / 0)  # a round that goes wrong is not the last
+    # a round that goes wrong is not the last
+    monkeypatch.setattr(running.service.faces, "expire", lambda: next(failing, None) and 1 / 0)
     book.find(job["id"]).ended -= book.settings.keep_seconds + 1
     running.until(lambda: running.client.get(job["url"]).status_code == 404)
     assert not (book.folder / job["id"]).exists() and running.client.get(other["url"]).status_code == 200

@@ -71,7 +71,8 @@ def test_every_part_is_taught(new_person, data):
     assert found.noted.keys() == {"colour", "opacity", "entropy", "dynamic", "torso", "code", "correlation", "total", "psnr"}
     (total + found.training_step(patch, 1)).backward()
     assert {"lips", "features"} <= found.noted.keys()
-    still = [name for name, p in found.model.named_parameters() if p.requires_grad and p.numel() and (p.grad is None or not p.grad.any())]
+    still = [name for name, p in found.model.named_parameters()
+             if p.requires_grad and p.numel() and (p.grad is None or not p.grad.any())]
     assert not still and not any(p.requires_grad for p in found.model.listener.parameters())
     assert all(p.grad is None for p in found.expert.parameters())
 
