@@ -18,8 +18,8 @@ from s3dnerf.types import Cameras, Portrait
 FOCAL = 8.0
 """focal length of a photo, in sides of its crop: that of nine in ten recordings on which the model was trained"""
 FOCALS = (2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
-"""focal lengths that are tried for a video; nothing longer than `FOCAL`, from where on perspective is too weak to be told: a longer
-one would be a fit to noise, and the pose hardly another"""
+"""focal lengths that are tried for a video; `FOCAL` is one of them, and the longest: seen from still farther away a head's picture
+hardly changes, and what is preferred to `FOCAL` is always nearer"""
 FLAT = 0.02
 """a focal length must lower the reprojection error by this share to be preferred to `FOCAL`"""
 MAX_YAW = 45.0
