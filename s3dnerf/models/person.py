@@ -35,8 +35,8 @@ class Person(nn.Module):
         features: what the speech attention sees: "tokens" of the one-shot model's speech encoder, which has heard many
             people and stays as it is, with the mel bands beside them, or "mel" alone.
         readout: how the speech attention reads a frame's window: "linear" (a lip code from tokens, found in closed form),
-            "kernel" (the same by comparison with windows that were learned from, which the lip-sync expert's ear listens to as
-            well), or "convolution", as in the papers.
+            "kernel" (the same by comparison with windows that were learned from; the lip-sync expert's ear listens to them as
+            well, and the lip code that the speech encoder has for anybody is heard, too), or "convolution", as in the papers.
         code_size: numbers of the speech code.
         speech_width: channels of the speech attention.
         dropout: of the speech attention.
@@ -64,7 +64,7 @@ class Person(nn.Module):
             self.listener = SpeechEncoder(MelFeatures.channels, token_channels=token_channels).requires_grad_(False)
         self.ear = LipSyncDiscriminator().sound.requires_grad_(False) if readout == "kernel" else None
         parts = (token_channels, MelFeatures.channels) if self.listener else (MelFeatures.channels,)
-        parts += () if self.ear is None else (self.ear[-1].out_features // TOKENS,)
+        parts += () if self.ear is None else (self.ear[-1].out_features // TOKENS, FaceCode.size - 1)
         self.attention = SpeechAttention(sum(parts), code_size, speech_width, dropout, normalise=True,
                                          linear=None if readout == "convolution" else TOKENS if self.listener
                                          else MelFeatures.window, parts=parts if readout == "kernel" else None)
@@ -95,10 +95,11 @@ class Person(nn.Module):
         training = [part.training for part in ears]
         for part in ears:
             part.eval()
-        tokens = torch.cat([self.listener(part)[0].transpose(1, 2) for part in mel.split(TOGETHER)])
-        heard = [tokens, F.adaptive_avg_pool1d(mel, TOKENS)]
+        tokens, codes = (torch.cat(found) for found in zip(*(self.listener(part) for part in mel.split(TOGETHER))))
+        heard = [tokens.transpose(1, 2), F.adaptive_avg_pool1d(mel, TOKENS)]
         if self.ear is not None:
             heard.append(torch.cat([self.ear(part / 4) for part in mel.split(TOGETHER)]).unflatten(1, (-1, TOKENS)))
+            heard.append(codes[..., None].expand(-1, -1, TOKENS))
         for part, before in zip(ears, training):
             part.train(before)
         return torch.cat(heard, 1)
@@ -134,12 +135,11 @@ class Person(nn.Module):
         return self.face_code.opening(F.pad(code, (0, 1)))
 
     @torch.no_grad()
-    def match_spread(self, heard: Tensor, lips: Tensor) -> None:
-        """Sets the gain that counts where the arguments leave it open: the opening heard in features [T, C, W] then has the
-        spread of the tracked lips' [T, 12]. It is linear in the code, so the gain is a quotient."""
+    def match_spread(self, codes: Tensor, lips: Tensor) -> None:
+        """Sets the gain that counts where the arguments leave it open: the opening of the codes [T, 12] that are heard then has
+        the spread of the tracked lips' [T, 12]. It is linear in the code, so the gain is a quotient."""
         if self.by_lips:
-            codes = smooth(self.hear(heard, torch.arange(len(heard), device=heard.device)), self.smoothing)
-            self.gain.copy_(self.opening(lips).std() / self.opening(codes).std().clamp_min(1e-6))
+            self.gain.copy_(self.opening(lips).std() / self.opening(smooth(codes, self.smoothing)).std().clamp_min(1e-6))
 
     def lip_codes(self, mesh: Tensor) -> tuple[Tensor, Tensor]:
         """Lip codes [T, 12] and eye openings [T, 1] of the tracked landmarks [T, 478, 3] of one recording."""

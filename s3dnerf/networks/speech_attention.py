@@ -1,6 +1,7 @@
 """From windows of speech features to one code per frame, smoothed by attention over neighbouring frames (AD-NeRF; RAD-NeRF)."""
 from __future__ import annotations
 
+import copy
 from typing import Optional
 
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 NEIGHBOURS = 8
 """frames that a frame's code is made of: four before it, itself and three after it"""
 
-KNOWN = 400
-"""frames, spread over what is learned from, that a window is compared with"""
+KNOWN = 2000
+"""frames, spread over what is learned from, that a window is compared with at most: all of 80 s"""
+BLOCKS, APART = 6, 10
+"""parts of a recording that are left out in turn; frames beside them that are left out too, because windows overlap"""
 
 
 class SpeechAttention(nn.Module):
@@ -32,8 +35,8 @@ class SpeechAttention(nn.Module):
         normalise: bring every time step's features to mean 0 and variance 1 first.
         linear: time steps of the window that a linear map takes; None is the convolution net.
         parts: channels of the kinds of features that a window is made of, one after another. Where they are given, what is found
-            in closed form is no linear map but kernel regression: a window is compared with `KNOWN` others, by Gaussians of
-            the squared distance, in which all kinds weigh the same.
+            in closed form is no linear map but kernel regression: a window is compared with up to `KNOWN` others, by
+            exponentials of their distance, in which all kinds weigh the same.
     """
 
     def __init__(self, channels: int, code_size: int = 64, width: int = 64, dropout: float = 0.0, normalise: bool = False,
@@ -78,23 +81,36 @@ class SpeechAttention(nn.Module):
         self.rest.copy_(codes.mean(0))
 
     @torch.no_grad()
-    def fit_kernel(self, windows: Tensor, codes: Tensor, strength: float = 1.0) -> None:
-        """Finds the kernel regression of codes [T, K] on windows [T, C, W], with `KNOWN` of them for centres (Nystroem)."""
+    def fit_kernel(self, windows: Tensor, codes: Tensor, strength: float = 0.2) -> None:
+        """Finds the kernel regression of codes [T, K] on windows [T, C, W]; of more than `KNOWN`, so many are centres (Nystroem)."""
         flat, mean = windows.flatten(1).double(), codes.double().mean(0)
         sizes = torch.tensor([part * self.linear for part in self.parts], device=flat.device)
         self.mean.copy_(flat.mean(0))
         self.scale.copy_(flat.std(0).clamp_min(1e-6) * sizes.sqrt().repeat_interleave(sizes))
-        some = torch.linspace(0, len(flat) - 1, KNOWN, device=flat.device).long()
-        self.known.copy_(((flat - self.mean) / self.scale)[some])
-        ours = self._likeness(flat.float()).double()
-        squares = ours.T @ ours + strength * ours[some] + 1e-5 * torch.eye(KNOWN, dtype=ours.dtype, device=ours.device)
-        self.readout.copy_(torch.linalg.solve(squares, ours.T @ (codes.double() - mean)).T)
+        count = min(len(flat), KNOWN)
+        some = torch.linspace(0, len(flat) - 1, count, device=flat.device).long()
+        self.known.zero_()[:count] = ((flat - self.mean) / self.scale)[some]
+        ours = self._likeness(flat.float())[:, :count].double()
+        squares = ours.T @ ours + strength * ours[some] + 1e-5 * torch.eye(count, dtype=ours.dtype, device=ours.device)
+        self.readout.zero_()[:, :count] = torch.linalg.solve(squares, ours.T @ (codes.double() - mean)).T
         self.rest.copy_(mean)
 
+    @torch.no_grad()
+    def left_out(self, windows: Tensor, codes: Tensor) -> Tensor:
+        """Codes [T, K] that the windows [T, C, W] would be read as, had the sixth of the recording around them not been among
+        what is known; what is known tells itself better than anything else, and nothing can be learned from that."""
+        reader, found = copy.deepcopy(self), torch.zeros_like(codes)
+        number = torch.arange(len(codes), device=codes.device)
+        for block in number.chunk(BLOCKS):
+            known = (number < block[0] - APART) | (number > block[-1] + APART)
+            reader.fit(windows[known], codes[known])
+            found[block] = reader.frame_codes(windows[block])
+        return found
+
     def _likeness(self, flat: Tensor) -> Tensor:
-        """[N, KNOWN] in (0, 1]: how much windows [N, D] resemble the known ones, measured by their mean squared
-        distance."""
-        return torch.exp(-torch.cdist((flat - self.mean) / self.scale, self.known) ** 2 / (2 * len(self.parts)))
+        """[N, KNOWN] in (0, 1]: how much windows [N, D] resemble the known ones, by the root of the mean of what kinds of
+        features say of the squared distance."""
+        return torch.exp(-torch.cdist((flat - self.mean) / self.scale, self.known) / len(self.parts) ** 0.5)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Codes [N, K] of the windows [N, 8, C, W] of a frame and its neighbours, in time order (see `neighbours`)."""

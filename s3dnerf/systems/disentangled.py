@@ -209,6 +209,6 @@ class DisentangledSystem(PersonSystem):
         frame = torch.randint(self.learned, (self.code_frames,), device=self.device)
         wrong = (frame[:, None] + torch.randint(1, self.learned, (len(frame), NEGATIVES), device=self.device)) % self.learned
         right = self.model.learned_expressions(frame)
-        told = [self.model.hear(self.heard, frame)] + ([self.lips[frame]] if self.model.by_lips else [])
+        told = [self.hear(frame)] + ([self.lips[frame]] if self.model.by_lips else [])
         others = self.model.learned_expressions(wrong)
         return sum(info_nce(self.model.lip_module(code), right, others) for code in told) / len(told)

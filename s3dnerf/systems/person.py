@@ -15,6 +15,7 @@ from s3dnerf.losses import weighted
 from s3dnerf.metrics import correlation, psnr, spread_ratio
 from s3dnerf.models.hub import DEFAULT, load_lip_sync, load_model
 from s3dnerf.models.person import Person
+from s3dnerf.networks.speech_attention import neighbours
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.types import Condition, PackedColours, PixelBatch
 
@@ -113,8 +114,19 @@ class PersonSystem(ModelSystem):
         self.heard = self.model.listen(self.video.mel.to(self.device))
         self.lips, self.eyes = (codes.to(self.device) for codes in self.model.lip_codes(self.video.mesh.to(self.device)))
         self.body = self.video.body.to(self.device)
-        if first and self.model.attention.linear:
-            self.model.attention.fit(self.heard[:self.learned], self.lips[:self.learned])
+        attention, told = self.model.attention, (self.heard[:self.learned], self.lips[:self.learned])
+        if first and attention.linear:
+            attention.fit(*told)
+        self.read = None
+        if attention.linear and attention.parts:
+            self.read = torch.cat([attention.left_out(*told), attention.frame_codes(self.heard[self.learned:])])
+
+    def hear(self, frame: Tensor) -> Tensor:
+        """Speech codes [F, K] of recorded frames [F]. What compares a window with known ones knows those of learned frames: these
+        are heard by one to whom their part of the recording is new (`SpeechAttention.left_out`)."""
+        if self.read is None:
+            return self.model.hear(self.heard, frame)
+        return self.model.attention.attend(neighbours(self.read, frame))
 
     def on_fit_start(self) -> None:
         """See `ModelSystem`."""
@@ -125,6 +137,7 @@ class PersonSystem(ModelSystem):
         """Brings what the recording holds to the device, to which the model has been moved since `setup`."""
         brought = (values.to(self.device) for values in (self.heard, self.lips, self.eyes, self.body))
         self.heard, self.lips, self.eyes, self.body = brought
+        self.read = None if self.read is None else self.read.to(self.device)
 
     on_test_start = on_validation_start
 
@@ -159,7 +172,7 @@ class PersonSystem(ModelSystem):
     def condition(self, frame: Tensor, by_lips: bool) -> Condition:
         """What recorded frames [F] were under: lips as tracked or as heard, eyes and torso as tracked, and their own
         appearance."""
-        code = self.lips[frame] if by_lips else self.model.hear(self.heard, frame)
+        code = self.lips[frame] if by_lips else self.hear(frame)
         if self.training and by_lips:
             code = code + self.code_noise * torch.randn_like(code)
         told = not self.training or torch.rand(()) < self.body_share
@@ -202,7 +215,7 @@ class PersonSystem(ModelSystem):
     def code_terms(self) -> dict[str, Tensor]:
         """Errors of the lip code that is heard, over frames of the whole recording."""
         some = torch.randint(self.learned, (self.code_frames,), device=self.device)
-        found, goal = self.model.hear(self.heard, some), self.lips[some]
+        found, goal = self.hear(some), self.lips[some]
         spread = self.model.face_code.spread.sqrt()
         return {"code": ((found - goal) ** 2 * spread / spread.mean()).mean(),
                 "correlation": 1 - correlation(self.model.opening(found), self.model.opening(goal))}
@@ -215,7 +228,8 @@ class PersonSystem(ModelSystem):
         if self.model.by_lips:
             terms |= self.held_out_figures(frame, "lips_", by_lips=True)
             if index == 0:  # they are about all held-out frames at once
-                self.model.match_spread(self.heard[:self.learned], self.lips[:self.learned])
+                learned = torch.arange(self.learned, device=self.device)
+                self.model.match_spread(self.hear(learned), self.lips[:self.learned])
                 terms |= self.code_figures()
         self.log_terms("val", terms, 1)
 
@@ -235,7 +249,7 @@ class PersonSystem(ModelSystem):
     def code_figures(self) -> dict[str, Tensor]:
         """How well speech tells the opening of the lips, over all held-out frames."""
         rest = torch.arange(self.learned, len(self.lips), device=self.device)
-        found, goal = self.model.opening(self.model.hear(self.heard, rest)), self.model.opening(self.lips[rest])
+        found, goal = self.model.opening(self.hear(rest)), self.model.opening(self.lips[rest])
         return {"opening_correlation": correlation(found, goal), "mouth_gain": torch.tensor(self.model.mouth_gain),
                 "opening_spread": spread_ratio(found, goal) * self.model.mouth_gain}
 

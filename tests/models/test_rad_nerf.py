@@ -121,7 +121,7 @@ def test_speech_codes_follow_the_sound_frame_by_frame(model, video):
 
 def test_heard_lips_open_as_far_as_tracked_ones(new_person, video):
     found, (lips, _) = new_person(), new_person().lip_codes(video.mesh)
-    heard = found.listen(video.mel)
+    heard = found.hear(found.listen(video.mel), torch.arange(40))
     found.match_spread(heard, lips)
     opening = found.opening(found.speech_codes(video.sound))
     assert found.mouth_gain != 1 and opening.std().item() == pytest.approx(found.opening(lips).std().item(), rel=0.02)
@@ -140,12 +140,14 @@ def test_speech_is_heard_as_tokens_and_as_it_sounds(model, video):
 def test_the_kernel_hears_with_the_expert_s_ear_too(new_person, video, tmp_path):
     found = new_person(readout="kernel").train()
     heard = found.listen(video.mel)
-    assert heard.shape == (40, 143, 8) and found.training and found.ear.training
+    assert heard.shape == (40, 155, 8) and found.training and found.ear.training
     assert torch.equal(heard, found.eval().listen(video.mel))  # without dropout
     with torch.no_grad():
         found.ear[-1].bias.add_(1)
     other = found.listen(video.mel)
-    assert torch.equal(heard[:, :128], other[:, :128]) and torch.allclose(heard[:, 128:] + 1, other[:, 128:], atol=1e-5)
+    assert torch.equal(heard[:, :128], other[:, :128]) and torch.allclose(heard[:, 128:143] + 1, other[:, 128:143], atol=1e-5)
+    anybody_s = found.listener(video.mel)[1]  # the lip code that is heard for anybody
+    assert torch.allclose(heard[:, 143:], anybody_s[..., None].expand(-1, -1, 8), atol=1e-5)
     found.attention.fit(heard, found.lip_codes(video.mesh)[0])
     save_model(found, tmp_path)
     assert torch.allclose(load_model(tmp_path).speech_codes(video.sound), found.speech_codes(video.sound), atol=1e-5)

@@ -1,4 +1,5 @@
 """Speech attention: the paper's sizes, what a code may depend on, and that attention weighs."""
+import pytest
 import torch
 
 from s3dnerf.networks.speech_attention import SpeechAttention, neighbours, smooth
@@ -83,3 +84,35 @@ def test_a_kernel_s_mean_is_the_recording_s():
     net.fit(windows, codes)
     assert torch.allclose(net.frame_codes(windows + 100), codes.mean(0).expand(500, 3), atol=1e-3)  # like nothing that is known
     assert torch.allclose(net.frame_codes(windows).mean(0), codes.mean(0), atol=0.1)
+
+
+@pytest.mark.parametrize("count", [300, 700])
+def test_a_kernel_knows_all_frames_or_as_many_as_it_has_room_for(monkeypatch, count):
+    monkeypatch.setattr("s3dnerf.networks.speech_attention.KNOWN", 500)
+    torch.manual_seed(0)
+    net, windows = SpeechAttention(3, 2, linear=2, parts=(2, 1)), torch.randn(count, 3, 2)
+    codes = windows[:, :2, 0] * windows[:, 1:, 1]
+    net.fit(windows, codes)
+    flat = (windows.flatten(1) - windows.flatten(1).mean(0)) / windows.flatten(1).std(0) / torch.tensor([4, 4, 4, 4, 2, 2]) ** 0.5
+    likeness = torch.exp(-torch.cdist(flat, flat) / 2 ** 0.5).double()
+    some = torch.linspace(0, count - 1, min(count, 500)).long()
+    ours, mean = likeness[:, some], codes.double().mean(0)
+    # regularised least squares over the functions that the centres span (all frames: kernel ridge regression)
+    weights = torch.linalg.lstsq(torch.cat([ours, 0.2 ** 0.5 * torch.linalg.cholesky(ours[some]).T]),
+                                 torch.cat([codes.double() - mean, torch.zeros(len(some), 2).double()])).solution
+    assert torch.allclose(net.frame_codes(windows).double(), ours @ weights + mean, atol=2e-2)
+
+
+def test_what_is_left_out_does_not_tell_itself():
+    torch.manual_seed(0)
+    net, windows, codes = SpeechAttention(6, 3, linear=4, parts=(4, 2)), torch.randn(240, 6, 4), torch.randn(240, 3)
+    net.fit(windows, codes)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = net.left_out(windows, codes)  # of noise nothing can be told, but what is known by heart
+    error = lambda read: ((read - codes).square().mean() / codes.var()).item()
+    assert error(net.frame_codes(windows)) < 0.2 and error(found) > 0.9
+    changed = codes.clone()
+    changed[40:80] += 5  # the second sixth: its own codes, and those of ten frames beside it, do not count for it
+    other = net.left_out(windows, changed)
+    assert torch.allclose(other[40:80], found[40:80], atol=1e-5) and not torch.allclose(other[120:], found[120:], atol=1e-2)
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())

@@ -65,6 +65,19 @@ def test_the_kernel_s_ear_is_the_expert_s_and_is_not_taught(new_person, data):
     assert not any(p.requires_grad for p in found.model.ear.parameters())
 
 
+def test_a_kernel_is_taught_by_codes_of_frames_that_it_does_not_know(new_person, data):
+    model = new_person(readout="kernel")
+    model.seen.zero_()
+    found, every = system(lambda: model, data), torch.arange(len(data.video.frames))
+    told = found.heard[:found.learned], found.lips[:found.learned]
+    by_heart = found.model.hear(found.heard, every)
+    # the first and last four frames have no neighbours, of which one says silence and the other nothing
+    assert torch.allclose(found.hear(every)[found.learned + 4:-4], by_heart[found.learned + 4:-4], atol=1e-5)
+    error = lambda read: (read[4:found.learned - 4] - told[1][4:-4]).square().mean()
+    assert error(by_heart) < 0.7 * error(found.hear(every))
+    assert torch.equal(found.read[:found.learned], model.attention.left_out(*told))
+
+
 def test_every_part_is_taught(new_person, data):
     (patch, scattered), found = batches(data), system(partial(new_person, readout="convolution"), data)
     total = found.training_step(scattered, 0)
