@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import AbstractSet, Iterator, Optional, Sequence
 
 from s3dnerf.allocator import keep_freed_memory
+from s3dnerf.cores import keep_to_quota
 from s3dnerf.errors import InputError, S3DNeRFError
 
 TRAINING = {"fit": "Trains a model on shards.", "test": "Measures a model on validation shards.",
@@ -36,6 +37,7 @@ def main(args: Optional[Sequence[str]] = None) -> int:
         print(__version__)
         return 0
     keep_freed_memory()
+    keep_to_quota()
     try:
         if args[0] not in TRAINING:
             return use(args)

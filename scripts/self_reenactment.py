@@ -18,6 +18,7 @@ from s3dnerf.data.tracking import FaceTracker
 from s3dnerf.inference import TalkingHead
 from s3dnerf.media import VideoWriter, frame_count, read_frames, read_sound
 from s3dnerf.models.hub import digest
+from s3dnerf.quality import QUALITIES
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("manifest", type=Path)
@@ -32,6 +33,7 @@ parser.add_argument("--mouth-gain", type=float)
 parser.add_argument("--shuffled", action="store_true", help="speech of another clip (the control)")
 parser.add_argument("--still", action="store_true", help="the photo itself, for as long as the clip (the other control)")
 parser.add_argument("--truth", type=Path, help="folder for the recordings, cut to the same square")
+parser.add_argument("--quality", default="best", choices=QUALITIES, help="as `s3dnerf speak` has it")
 parser.add_argument("--drive", action="store_true", help="drive by the clip's own tracked lips")
 options = parser.parse_args()
 
@@ -59,7 +61,8 @@ folders = [folder for folder in (options.output, options.truth) if folder]
 for folder in folders:
     folder.mkdir(parents=True, exist_ok=True)
 head = TalkingHead.load(options.weights)
-settings = {"weights": digest(head.model)} | {name: getattr(options, name) for name in ("mouth_gain", "shuffled", "still", "drive")}
+asked = ("mouth_gain", "shuffled", "still", "drive", "quality")
+settings = {"weights": digest(head.model)} | {name: getattr(options, name) for name in asked}
 made_with = options.output / "settings.json"
 if made_with.exists() and json.loads(made_with.read_text()) != settings:
     sys.exit(f"s3dnerf: error: {options.output} holds videos of other weights or options; name another folder, or delete it")
@@ -84,7 +87,7 @@ for index, clip in enumerate(clips):
         alike = [other for other, row in zip(clips, rows) if row["source"] == rows[index]["source"]]
         other = read_sound(alike[alike.index(clip) - len(alike) // 2])
         sound = other[: len(sound)] if len(other) >= len(sound) else other
-    video = head.speak(photo, sound, frame="face", pose=clip, mouth_gain=options.mouth_gain,
+    video = head.speak(photo, sound, frame="face", pose=clip, mouth_gain=options.mouth_gain, quality=options.quality,
                        drive=clip if options.drive else None)
     video.save(options.output / f"{clip.stem}.mp4", marks=None)  # what is measured is the model's picture
     print(f"{index + 1}/{len(clips)} {clip.stem}", flush=True)

@@ -261,3 +261,12 @@ def test_landmarks_carry_the_face_where_they_are_asked_to():
             found, inside = model.displace(appearance, drive, model.flow(appearance, drive), points)
         carried[name] = found.offset.abs().max().item(), inside.max().item()
     assert carried["full"] == (0, 0) and min(carried["landmarks"]) > 1e-3
+
+
+@pytest.mark.parametrize("path", [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.stem != "smoke"],
+                         ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_a_loader_works_beside_the_model(path):
+    """In the process itself a model of the tiny preset waits for a sixth of the time; the smoke test alone saves the start."""
+    content = yaml.safe_load(path.read_text())
+    data = content.get("data", {}) if isinstance(content, dict) else {}
+    assert data.get("init_args", {}).get("workers", 1) > 0

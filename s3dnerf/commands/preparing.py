@@ -57,7 +57,7 @@ def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] 
         output: folder for the shards, one sub-folder per split
         split: only these splits of the manifest
         size: side of the crops, pixels
-        workers: processes; all cores by default
+        workers: processes, of one core each; as many as this job has cores by default
         clips_per_shard: clips in one tar file
         max_seconds: longer recordings are cut into pieces of this length
         lip_sync: the lip discriminator that tells how far sound is off, best one that has learned nothing from these people:
@@ -65,16 +65,20 @@ def prepare(manifest: str, videos: str, output: str, split: Optional[List[str]] 
         engine: local is the cores of this machine; ray those of the cluster that RAY_ADDRESS names, whose machines all see the
             folders, or of this machine
     """
+    from contextlib import nullcontext
     from functools import partial
     from pathlib import Path
 
-    from s3dnerf.data.prepare import prepare as run
+    from s3dnerf.cores import one_thread_each
 
     expert = None if lip_sync == "none" else partial(lip_matcher, lip_sync)
-    if expert is not None:
-        expert()  # that it loads is better known before hours of tracking
-    run(Path(manifest), Path(videos), Path(output), split=split, size=size, workers=workers,
-        clips_per_shard=clips_per_shard, max_seconds=max_seconds, expert=expert, engine=engine)
+    with one_thread_each() if workers == 1 else nullcontext():  # one worker is this process, and its libraries are loaded here
+        from s3dnerf.data.prepare import prepare as run
+
+        if expert is not None:
+            expert()  # that it loads is better known before hours of tracking
+        run(Path(manifest), Path(videos), Path(output), split=split, size=size, workers=workers,
+            clips_per_shard=clips_per_shard, max_seconds=max_seconds, expert=expert, engine=engine)
 
 
 def synthesize(output: str, people: int = 4, clips: int = 4, seconds: float = 2.0, size: int = 128, seed: int = 0,

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, Callable, Iterable, Iterator, Literal, Optional, Sequence
 
+from s3dnerf.cores import one_thread_each, own_cores
 from s3dnerf.errors import DependencyError, S3DNeRFError
 
 Engine = Literal["local", "ray"]
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""what tells libraries how many threads to start; a job has one core, and more threads would fight for it"""
 KILLED = "a worker was killed, as it is where memory runs out"
 AGAIN = f"{KILLED}; the same command goes on where it stopped: give it fewer --workers"
 AHEAD = 2
@@ -25,7 +24,7 @@ AHEAD = 2
 def each_done(function: Callable, jobs: Sequence, engine: Engine = "local", workers: Optional[int] = None) -> Iterator[None]:
     """Calls `function` on every job, some at a time, and yields once after each, in no order; its result is dropped.
 
-    Both must be such that they can be pickled. One worker is this process. With `ray` the jobs go to the cluster that
+    Both must be such that they can be pickled. One worker is this process, None as many as it has cores of its own. With `ray` the jobs go to the cluster that
     RAY_ADDRESS names, or to one of so many workers that lasts as long as this call. What a job raises is raised here.
     """
     if jobs:
@@ -38,8 +37,8 @@ def _local(function: Callable, jobs: Sequence, workers: Optional[int]) -> Iterat
             function(job)
             yield
         return
-    with _one_thread_each():
-        pool = ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(jobs)), mp_context=get_context("spawn"))
+    with one_thread_each():  # a job has one core, and more threads would fight for it
+        pool = ProcessPoolExecutor(min(workers or own_cores(), len(jobs)), mp_context=get_context("spawn"))
         try:
             for future in as_completed([pool.submit(function, job) for job in jobs]):
                 future.result()
@@ -96,7 +95,7 @@ def in_order(function: Callable, jobs: Iterable, engine: Engine = "local", worke
 def _called_here(function: Callable, workers: int, _cores: int, devices: int) -> Iterator[tuple[Callable, Callable]]:
     """What begins a job in a process of this machine, and what waits for its result."""
     context = get_context("spawn")
-    with _one_thread_each():
+    with one_thread_each():
         pool = ProcessPoolExecutor(workers, context, _begin, (pickle.dumps(function), context.Value("i", 0), devices))
         try:
             yield (lambda job: pool.submit(_do, job)), (lambda future: future.result())
@@ -149,22 +148,10 @@ def _cluster(cores: Optional[int]) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if own:
         size = {} if address else {"num_cpus": cores, "include_dashboard": False}
-        with _one_thread_each():
+        with one_thread_each():
             ray.init(address=address, logging_level="ERROR", log_to_driver=False, **size)
     try:
         yield ray
     finally:
         if own:
             ray.shutdown()
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes that are started meanwhile compute on one thread, unless the user has said otherwise."""
-    new = [name for name in THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(new, "1"))
-    try:
-        yield
-    finally:
-        for name in new:
-            os.environ.pop(name, None)

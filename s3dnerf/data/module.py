@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from functools import cached_property, partial
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from s3dnerf import media
+from s3dnerf.cores import own_cores
 from s3dnerf.data.shards import StoredClip, TrackedClip, decode_sample, read_people, stored_clips
 from s3dnerf.data.whole_clips import whole_clips
 from s3dnerf.errors import DatasetError
@@ -235,9 +235,7 @@ def usual_workers() -> int:
     cores themselves, which takes ten times as long as its loader, 1."""
     if not torch.cuda.is_available():
         return 1
-    own = getattr(os, "sched_getaffinity", None)  # a job may have fewer cores than the machine
-    cores = len(own(0)) if own else os.cpu_count() or 1
-    return max(1, min(8, cores // max(1, torch.cuda.device_count()) - 1))
+    return max(1, min(8, own_cores() // max(1, torch.cuda.device_count()) - 1))
 
 
 def one_thread(_worker: int) -> None:

@@ -7,7 +7,6 @@ encoding, or numbers (.json).
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Optional
 
 import numpy as np
 
+from s3dnerf.cores import own_cores
 from s3dnerf.digest import file_digest
 from s3dnerf.service.settings import Refusal, Settings
 
@@ -27,7 +27,7 @@ FOREIGN = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"<script", b"<html", b"<!DOC
 """beginnings of what has no business behind the end of a picture"""
 VIDEO_TIMES = 4
 """how much longer a recording with a picture may take, which is encoded again, too"""
-AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))
+AT_ONCE = max(1, min(4, own_cores() // 2))
 """uploads that are decoded at the same time"""
 
 

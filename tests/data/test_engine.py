@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from s3dnerf.data.engine import AHEAD, KILLED, THREADS, each_done, in_order
+from s3dnerf.cores import THREADS
+from s3dnerf.data.engine import AHEAD, KILLED, each_done, in_order
 from s3dnerf.errors import DependencyError, S3DNeRFError
 
 

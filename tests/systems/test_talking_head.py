@@ -1,15 +1,19 @@
 """A step of training: waits for nothing that the device alone knows, and can do without what it keeps for the gradient."""
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from s3dnerf.data.module import ClipDataModule
 from s3dnerf.losses import Objective, crop
+from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.networks.lip_sync import crop_lips, shrink_of
 from s3dnerf.systems.motion import landmark_error
 from s3dnerf.systems.talking_head import TalkingHeadSystem
 
+OVERLAYS = Path(__file__).parents[2] / "configs" / "overlays"
 KINDS = {"mouth": dict(lip_windows=1.0, full_frames=0.0), "anywhere": dict(lip_windows=0.0, full_frames=0.0),
          "whole": dict(lip_windows=0.0, full_frames=1.0)}
 """the windows that a step may render, and shares that leave no other"""
@@ -95,3 +99,23 @@ def test_what_moves_the_face_is_the_same_for_pixels_and_landmarks(new_system, cl
     appearance = system.model.encode(clip.portrait)
     alone = landmark_error(system.model, appearance, system.drive(clip, True), clip)
     assert torch.equal(system.noted["offset"], alone) and len(calls) == 2  # the step's, and this one's
+
+
+@pytest.mark.parametrize("preset", ["tiny", "base"])
+def test_both_presets_learn_in_half_precision_what_they_learn_in_single(preset, data, clip, in_training):
+    """As `trainer.precision: bf16-mixed` has it: weights, loss and gradients are single, networks reckon in half."""
+    arguments = yaml.safe_load((OVERLAYS / f"{preset}.yaml").read_text())["model"]["init_args"]["model"]["init_args"]
+    torch.manual_seed(0)
+    model, found, kinds = S3DNeRF(**arguments | {"image_size": 64, "encoder_channels": [8, 8, 8, 8]}), {}, set()
+    model.encoder.register_forward_hook(lambda _part, _inputs, planes: kinds.add(planes[0].dtype))
+    for half in (False, True):
+        system = in_training(TalkingHeadSystem(deepcopy(model), window=32, face_share=1.0, **KINDS["mouth"]), data)
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = system.training_step(clip, 0)
+        loss.backward()
+        found[half] = loss, torch.cat([p.grad.flatten() for p in system.model.parameters() if p.grad is not None])
+    (loss, gradient), (near, other) = found[False], found[True]
+    assert kinds == {torch.float32, torch.bfloat16} and near.dtype == other.dtype == torch.float32
+    assert near.item() == pytest.approx(loss.item(), rel=0.02)
+    assert torch.nn.functional.cosine_similarity(gradient, other, 0) > 0.95
