@@ -27,13 +27,6 @@ OVERLAP = 0.03
 RIM = 0.006
 """How much of the very edge of an upper lid, head units, is cut off by the time that it is shut: landmarks lie a little inside
 the eye, and its white would come down with the lashes."""
-FOLD = (113, 225, 224, 223, 222, 221, 189, 342, 445, 444, 443, 442, 441, 413)
-"""Half-way from `LID_CREASES` to the brows."""
-UNFOLDING = ((LID_CREASES, 0.55), (FOLD, 0.25))
-"""How far the skin above an upper lid comes down with its edge, as a share: a lid that shuts needs skin, and what lies next to
-lashes is lashes, which would be drawn out into streaks."""
-LASH_POWER = 1.6
-"""How firmly lashes keep their size on a lid that grows (`slide`): with 1 they just do, with more they are laid down."""
 EYE = (EYE_RINGS[0][0], *UPPER_LIDS[:7], EYE_RINGS[0][8], EYE_RINGS[1][0], *UPPER_LIDS[:6:-1], EYE_RINGS[1][8])
 CREASE = (EYE_RINGS[0][0], *LID_CREASES[:7], EYE_RINGS[0][8], EYE_RINGS[1][0], *LID_CREASES[:6:-1], EYE_RINGS[1][8])
 """The edge of the upper lids from one side of the face to the other; and where their skin begins."""
@@ -179,9 +172,9 @@ def meet(landmarks: Tensor) -> Tensor:
 
 
 def shut(start: Tensor, target: Tensor) -> Tensor:
-    """Landmarks [*, 478, 2] where the lids of an eye that is narrower than in the photo, `start` [*, 478, 2], close evenly,
-    the upper one is down (`OVERLAP`) where landmarks of the middle of the eye are `shut_opening` apart, and the skin above it
-    follows (`UNFOLDING`)."""
+    """Landmarks [*, 478, 2] where the lids of an eye that is narrower than in the photo, `start` [*, 478, 2], close evenly, and
+    the upper one is down (`OVERLAP`) where landmarks of the middle of the eye are
+    `shut_opening` apart."""
     upper, lower = (indices(places, target) for places in (UPPER_LIDS, LOWER_LIDS))
     gap = lambda points: (points[..., lower, 1] - points[..., upper, 1]).unflatten(-1, (2, -1))
     middle = lambda gaps: gaps[..., 2:5].mean(-1, keepdim=True)
@@ -192,10 +185,6 @@ def shut(start: Tensor, target: Tensor) -> Tensor:
     gaps = torch.where(share < 1, share * (was + OVERLAP) - OVERLAP, wanted).flatten(-2)
     closed = target.clone()
     closed[..., upper, 1] = target[..., lower, 1] - gaps
-    fall = (closed[..., upper, 1] - start[..., upper, 1]).clamp_min(0)
-    for row, share in UNFOLDING:
-        row = indices(row, target)
-        closed[..., row, 1] = torch.maximum(target[..., row, 1], start[..., row, 1] + share * fall)
     return closed
 
 
@@ -212,7 +201,7 @@ def slide(above: Tensor, now: Tensor, was: Tensor) -> Tensor:
     w] its edge, of lids that are `now` [*, w] tall and were `was` [*, w]: lashes at the edge keep their size, the skin at the
     crease is drawn out."""
     now, was = now.clamp_min(1e-3)[..., None, :], was.clamp_min(1e-3)[..., None, :]
-    place, power = (above / now).clamp(0, 1), (now / was).clamp(1, 4) ** LASH_POWER
+    place, power = (above / now).clamp(0, 1), (now / was).clamp(1, 4) ** 0.5
     return was * (1 - (1 - place) ** power - place)
 
 
