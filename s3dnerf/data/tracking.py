@@ -11,7 +11,7 @@ from s3dnerf.data.alignment import Patch, align_heads
 from s3dnerf.data.cropping import CropBox, cut
 from s3dnerf.data.detection import FaceDetector, selfie_segmentation
 from s3dnerf.errors import InputError
-from s3dnerf.face import CROP_EXTENT, EYE_CORNERS, FACE_OVAL, INNER_LIPS, RIGID, metric_face
+from s3dnerf.face import CROP_EXTENT, EYE_CORNERS, FACE_OVAL, INNER_LIPS, RIGID, eye_opening, metric_face
 from s3dnerf.geometry import project, unproject
 from s3dnerf.types import Cameras, Portrait
 
@@ -29,11 +29,18 @@ MAX_ERROR = 6.0
 MIN_EYES = 24.0
 """eye distance in pixels below which a clip is refused; a photo needs MIN_EYES_PHOTO"""
 MIN_EYES_PHOTO = 32.0
+SHUT_EYES = 0.035
+"""eye opening of a photo, head units, below which it was taken in a blink: what is behind the lids nobody has seen"""
+CUT = 0.1
+"""share of the crop's width along which a head meets the upper edge of its photo, from which on it is cut off there"""
 MAX_GAP = 3
 """frames without a face that are bridged"""
 HEAD_CENTRE, HEAD_RADII = (0.0, -0.28, 0.15), (1.15, 1.45, 1.2)
 """ellipsoid, head frame, that holds face, hair and ears and ends above the shoulders"""
 SMOOTHING = np.array([1, 4, 1]) / 6
+SETTLING = 2
+"""times that a recording's first frame is looked at before it counts: the face mesh looks a little elsewhere while it only knows
+where a face was detected than while it follows one, and everything is told against the first frame"""
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,9 @@ class FaceTracker:
         with FaceDetector(still=False) as detector:
             for frame in frames:
                 size = frame.shape[:2]
+                if not found:
+                    for _ in range(SETTLING):
+                        detector.faces(frame)
                 found.append(_largest(detector.faces(frame))[0])
                 patches.append(None if found[-1] is None else Patch.of(frame, found[-1]))
         if not found:
@@ -171,7 +181,21 @@ class FaceTracker:
         shown = torch.from_numpy(np.concatenate([head, head | torso])).float()[None]
         mask, person = torch.nn.functional.interpolate(shown, size=(size, size), mode="bilinear", align_corners=False)[0, :, None]
         mesh = torch.from_numpy(track.mesh()[0])
+        remarks += photo_remarks(mesh, head[0], box)
         return Portrait(picture, mask, track.cameras(box, size)[0], mesh, person), box, remarks
+
+
+def photo_remarks(mesh: torch.Tensor, head: np.ndarray, box: CropBox) -> list[str]:
+    """What the user should know of a photo whose landmarks [478, 3] lie as in `mesh` and whose crop shows a head where
+    `head` [h, h] is true."""
+    remarks = []
+    if eye_opening(mesh) < SHUT_EYES:
+        remarks.append("the eyes are shut in the photo and will stay so; use one in which they are open")
+    edge = int(np.ceil(-box.top / box.side * len(head))) + 1  # the first row that is all of the photo
+    if box.top < 0 and head[edge:edge + 1].sum() > CUT * len(head):
+        remarks.append("the photo cuts the head off at the top, where --frame face draws its edge out; leave room above the head, "
+                       "or take --frame full")
+    return remarks
 
 
 def fit_pose(landmarks: np.ndarray, size: tuple[int, int],

@@ -1,4 +1,4 @@
-"""Looks at a photo: is there one face, large, frontal, sharp, lit and uncovered?"""
+"""Looks at a photo: is there one face, large, frontal, sharp, lit and uncovered, with open eyes?"""
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from s3dnerf.data.detection import FaceDetector
-from s3dnerf.data.tracking import FOCAL, MAX_YAW, MIN_EYES_PHOTO, fit_pose
+from s3dnerf.data.tracking import FOCAL, MAX_YAW, MIN_EYES_PHOTO, SHUT_EYES, fit_pose
 from s3dnerf.doctor.finding import Finding, State, graded
 from s3dnerf.errors import InputError
-from s3dnerf.face import EYE_CORNERS
+from s3dnerf.face import EYE_CORNERS, eye_opening
 from s3dnerf.media import check_file, read_image
 
 GOOD_EYES = 56.0
@@ -51,7 +51,7 @@ def examine_photo(path: str) -> list[Finding]:
 
 
 def examine_face(image: np.ndarray, face: np.ndarray) -> list[Finding]:
-    """What there is to say of a face by its landmarks [478, 2], pixels: size, turn, sharpness, light, occlusion."""
+    """What there is to say of a face by its landmarks [478, 2], pixels: size, turn, sharpness, light, occlusion, eyes."""
     eyes = float(np.linalg.norm(face[EYE_CORNERS[0]] - face[EYE_CORNERS[1]]))
     small = f"expected {MIN_EYES_PHOTO:.0f} or more: use a larger photo or a closer crop" if eyes < MIN_EYES_PHOTO else ""
     soft = f"better {GOOD_EYES:.0f} or more: the face is enlarged and stays soft" if eyes < GOOD_EYES else ""
@@ -72,7 +72,9 @@ def examine_face(image: np.ndarray, face: np.ndarray) -> list[Finding]:
             graded("light", f"skin at {light:.0f} of 255", careful=unlit),
             graded("occlusion", "nothing of another colour than skin, which is all that is looked for (a hand is not seen)"
                    if not hidden else ", ".join(hidden),
-                   careful="mask, glasses, hair, a beard or strong shadow? What covers the face moves with it" if hidden else "")]
+                   careful="mask, glasses, hair, a beard or strong shadow? What covers the face moves with it" if hidden else ""),
+            graded("eyes", f"lids {100 * lids(face):.0f} % of the eyes' distance apart (shut below {100 * SHUT_EYES:.1f} %)",
+                   careful="" if lids(face) >= SHUT_EYES else "they will stay shut: use a photo in which they are open")]
 
 
 def _file(path: str, image: np.ndarray) -> Finding:
@@ -94,6 +96,13 @@ def turn(image: np.ndarray, face: np.ndarray) -> tuple[float, float, float]:
 
     rotation = fit_pose(face[None], image.shape[:2], focals=(FOCAL,))[1][0]
     return tuple(float(np.degrees(angle)) for angle in euler_from_rotation(torch.from_numpy(rotation)))
+
+
+def lids(face: np.ndarray) -> float:
+    """How far apart the lids are, eye distances, by a face's landmarks [478, 2]."""
+    import torch
+
+    return float(eye_opening(torch.from_numpy(face))) / float(np.linalg.norm(face[EYE_CORNERS[0]] - face[EYE_CORNERS[1]]))
 
 
 def sharpness(image: np.ndarray, face: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from s3dnerf.data import tracking
 from s3dnerf.data.tracking import (FOCAL, CropBox, FaceTracker, Track, cut, fit_pose, longest_run, mouth_masks,
                                    reprojection_error, segment, smooth_pose, solve_pnp)
 from s3dnerf.errors import InputError
-from s3dnerf.face import CROP_EXTENT, EYE_CORNERS, FACE_OVAL, INNER_LIPS, RIGID, metric_face
+from s3dnerf.face import CROP_EXTENT, EYE_CORNERS, EYELIDS, FACE_OVAL, INNER_LIPS, RIGID, metric_face
 from s3dnerf.geometry import euler_from_rotation, project, rotation_from_euler
 
 SIZE = (480, 640)
@@ -198,7 +198,7 @@ def test_mouth_masks_fill_the_inner_lips():
 
 def follow(monkeypatch, found):
     """Tracks frames whose landmarks are given; None is a frame without a face."""
-    queue = iter(found)
+    queue = iter([found[0]] * tracking.SETTLING + list(found))
     found_in = lambda frame: [face] if (face := next(queue)) is not None else []
     monkeypatch.setattr(tracking, "FaceDetector", lambda still: nullcontext(SimpleNamespace(faces=found_in)))
     return FaceTracker().track(np.zeros((*SIZE, 3), np.uint8) for _ in found)
@@ -274,6 +274,25 @@ def test_the_portrait_is_the_head_of_the_photo(astronaut, portrait):
     assert 150 < box.side < 190
     assert np.array_equal((found.image * 255).round().byte().permute(1, 2, 0).numpy(), cut([astronaut], box, 256)[0])
     assert 0 <= found.image.min() and found.image.max() <= 1 and 0 <= found.mask.min() and found.mask.max() <= 1
+
+
+def test_the_first_frame_of_a_recording_is_seen_as_the_others_are(astronaut):
+    """The face mesh moves its landmarks when it begins to follow a face that it has only detected."""
+    first, second = FaceTracker().look([astronaut[:256, 96:352]] * 2).landmarks
+    assert np.linalg.norm(first - second, axis=1).mean() < 0.35
+
+
+def test_a_photo_taken_in_a_blink_is_told(portrait):
+    mesh, (mask, box) = portrait[0].mesh.clone(), (np.zeros((64, 64), bool), portrait[1])
+    assert tracking.photo_remarks(mesh, mask, box) == []
+    mesh[list(EYELIDS[0::2])] = mesh[list(EYELIDS[1::2])] - torch.tensor([0, 0.03, 0])
+    assert "the eyes are shut" in " ".join(tracking.photo_remarks(mesh, mask, box))
+
+
+@pytest.mark.parametrize("rows, told", [(0, 0), (70, 1)])
+def test_a_photo_that_cuts_the_head_off_at_the_top_is_told(astronaut, rows, told):
+    remarks = FaceTracker().portrait(astronaut[rows:])[2]
+    assert len(remarks) == told and all("cuts the head off" in remark for remark in remarks)
 
 
 def test_the_portrait_s_camera_sees_the_face_frontally_in_the_middle(portrait):

@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 
 from s3dnerf.cli import main
+from s3dnerf.data.detection import FaceDetector
 from s3dnerf.doctor import installation
 from s3dnerf.doctor.finding import Finding, State, graded
 from s3dnerf.doctor.installation import examine_installation
-from s3dnerf.doctor.photo import examine_photo
+from s3dnerf.doctor.photo import examine_face, examine_photo
 from s3dnerf.doctor.sound import clipped_share, examine_samples, examine_sound, frame_levels
 from s3dnerf.doctor.video import examine_video
+from s3dnerf.face import EYELIDS
 from s3dnerf.media import VideoWriter, read_image, read_sound
 
 PHOTO, SPEECH = (str(files("s3dnerf") / "assets" / name) for name in ("demo_photo.jpg", "demo_speech.wav"))
@@ -68,7 +70,7 @@ PHOTOS = {
 
 def test_the_photo_that_ships_is_good():
     findings = examine_photo(PHOTO)
-    assert not ill(findings) and len(findings) == 7
+    assert not ill(findings) and len(findings) == 8
 
 
 @pytest.mark.parametrize("subject", PHOTOS)
@@ -81,6 +83,14 @@ def test_each_ill_of_a_photo_is_told_by_its_line(photo, tmp_path, subject):
 def test_dark_glasses_are_seen(photo, tmp_path):
     told = {finding.subject: finding for finding in examine_photo(saved(tmp_path / "a.png", glasses(photo)))}
     assert "dark glasses" in told["occlusion"].text
+
+
+def test_shut_eyes_are_seen(photo):
+    with FaceDetector(still=True) as detector:
+        face = detector.faces(photo)[0]
+    assert not ill(examine_face(photo, face))
+    face[list(EYELIDS[0::2])] = face[list(EYELIDS[1::2])] - (0, 1)
+    assert ill(examine_face(photo, face)) == {"eyes"}
 
 
 def test_a_photo_that_cannot_be_used_stops(photo, tmp_path):
