@@ -104,7 +104,7 @@ def _entries(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Times [N] in seconds and values [N, 4] of a file."""
     name = path.name
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{name} is no JSON ({error}); expected {FORMAT}") from None
     kinds = [kind for kind in ("frames", "keys") if isinstance(content, dict) and isinstance(content.get(kind), list)]

@@ -48,7 +48,7 @@ def _allowed() -> int:
 def _quota() -> float:
     """Whole cores, infinite where there is none."""
     try:
-        most, period = QUOTA.read_text().split()
+        most, period = QUOTA.read_text(encoding="utf-8").split()
         return max(1, math.ceil(int(most) / int(period)))
     except (OSError, ValueError):  # another system, or "max"
         return math.inf

@@ -115,7 +115,7 @@ class Curriculum:
     def outcome(self, name: str) -> Optional[Outcome]:
         """What a stage reached, None if it is not finished."""
         path = self.output / name / "done.json"
-        return Outcome(**json.loads(path.read_text())) if path.is_file() else None
+        return Outcome(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
     def checkpoint(self, name: str) -> Optional[Path]:
         """The best checkpoint of a stage, or, where it was left out, of the one it would have started from."""
@@ -143,7 +143,7 @@ class Curriculum:
         """What the stacked files of a stage say about a dotted key; the last one wins, 0 if none does."""
         value = 0
         for path in self.files(stage):
-            content = yaml.safe_load(path.read_text())
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
             if path in self.overlays:
                 content = fitting(content, stage)
             for part in key.split("."):
@@ -165,11 +165,11 @@ class Curriculum:
 
         for folder in self.data:
             shard_paths(folder)
-        command = self.sources() | {"--config": [path.read_text() for path in self.overlays],
+        command = self.sources() | {"--config": [path.read_text(encoding="utf-8") for path in self.overlays],
                                     "--plan": [asdict(stage) for stage in self.stages.values()]}
         path = self.output / "command.json"
         if path.is_file():
-            begun = json.loads(path.read_text())
+            begun = json.loads(path.read_text(encoding="utf-8"))
             for option, value in command.items():
                 if begun.get(option) != value:
                     raise InputError(f"{self.output} was begun with another {option}; give the same one, or a new --output")
@@ -216,7 +216,7 @@ class Curriculum:
         place = {"trainer": {"logger": [{"class_path": "pytorch_lightning.loggers.CSVLogger",
                                          "init_args": {"save_dir": str(self.output), "name": stage.name}}],
                              "enable_progress_bar": sys.stdout.isatty(), "enable_model_summary": False}}
-        layers = [place] + [fitting(yaml.safe_load(path.read_text()), stage) for path in self.overlays]
+        layers = [place] + [fitting(yaml.safe_load(path.read_text(encoding="utf-8")), stage) for path in self.overlays]
         own = place["trainer"]["logger"][0]
         for logger in (one for layer in layers[1:] for one in (layer.get("trainer") or {}).get("logger") or []):
             if isinstance(logger, dict) and logger.get("class_path") == own["class_path"]:  # beside others, it stays in its place
@@ -224,7 +224,7 @@ class Curriculum:
         paths = [self.plan.parent / name for name in stage.configs]
         for number, layer in enumerate(layers):
             paths.append(folder / f"overlay{number}.yaml")
-            paths[-1].write_text(yaml.safe_dump(layer))
+            paths[-1].write_text(yaml.safe_dump(layer), encoding="utf-8")
         options = self.data_options() | {"best.dirpath": str(folder)}
         if stage.init_from:
             options["model.init_args.init_from"] = json.dumps(self._starts(stage))
@@ -306,7 +306,7 @@ def read_stages(path: Path) -> list[Stage]:
         raise InputError(f"no list of stages {path}; run this in the project's folder, or give one by --plan")
     known = {entry.name for entry in fields(Stage)}
     stages: list[Stage] = []
-    for entry in yaml.safe_load(path.read_text()):
+    for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
         if set(entry) - known or not {"name", "does", "configs"} <= set(entry):
             raise InputError(f"{path}: found a stage with {', '.join(entry)}; expected name, does, configs and any of "
                              f"{', '.join(sorted(known))}")

@@ -88,7 +88,7 @@ def personalize(video: str, output: Path, method: str = "rad-nerf", config: Sequ
     write_json(told_of, str(output / "run.json"))
     prepared = time.perf_counter() - begin
     curriculum.run()
-    stages = json.loads((output / "figures.json").read_text())["stages"]
+    stages = json.loads((output / "figures.json").read_text(encoding="utf-8"))["stages"]
     model = load_model(curriculum.checkpoint(list(curriculum.stages)[-1]))
     save_model(model, output)
     show_held_out(model, shards, output)
@@ -104,7 +104,7 @@ def _same_run(output: Path, video: str, method: str, size: Optional[int]) -> dic
     """What a folder belongs to; InputError where it was begun with something else."""
     told_of = {"--video": [str(Path(video).resolve()), Path(video).stat().st_size], "--method": method, "--size": size}
     path = output / "run.json"
-    begun = json.loads(path.read_text()) if path.is_file() else told_of
+    begun = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else told_of
     other = [option for option, value in told_of.items() if begun[option] != value]
     if other:
         raise InputError(f"{output} was begun with another {' and '.join(other)}; give the same, or a new --output")

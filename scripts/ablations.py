@@ -63,7 +63,7 @@ def merged(configs):
 
     content = {}
     for path in configs:
-        content = lay(content, yaml.safe_load(path.read_text()))
+        content = lay(content, yaml.safe_load(path.read_text(encoding="utf-8")))
     return content
 
 
@@ -102,11 +102,11 @@ def train(stage, variant, options, start):
     settings, last = stage_settings(stage, variant, options, folder, start), folder / "last.ckpt"
     text, kept = yaml.safe_dump(settings, sort_keys=False), folder / "settings.yaml"
     done = 0
-    if last.is_file() and kept.is_file() and kept.read_text() == text:
+    if last.is_file() and kept.is_file() and kept.read_text(encoding="utf-8") == text:
         done = torch.load(last, map_location="cpu", weights_only=False)["global_step"]
     else:
         last.unlink(missing_ok=True)
-    kept.write_text(text)
+    kept.write_text(text, encoding="utf-8")
     if done < settings["trainer"]["max_steps"]:
         base = [CONFIGS / "motion.yaml", options.preset] if stage == "motion" else overlays(variant, options)
         args = ["fit", *(word for path in [*base, kept] for word in ("--config", str(path)))]
@@ -218,8 +218,8 @@ def write_table(results, output, judged_by, settings):
         empty = "opacity" in rows[0] and interval([row["opacity"] for row in rows]).mean < EMPTY
         lines.append(f"| {variant.replace('_', ' ')}{' (empty)' if empty else ''} | {' | '.join(cells)} |")
         records.append(record)
-    (output / "ablations.md").write_text("\n".join([*settings, "", *lines, ""]))
-    with (output / "ablations.csv").open("w", newline="") as file:
+    (output / "ablations.md").write_text("\n".join([*settings, "", *lines, ""]), encoding="utf-8")
+    with (output / "ablations.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(records[0]))
         writer.writeheader()
         writer.writerows(records)
@@ -228,13 +228,13 @@ def write_table(results, output, judged_by, settings):
 def kept(path, key, compute):
     """What a file holds if it was written under the same key; else what is computed, which it then holds."""
     if path.is_file():
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         if content["key"] == key:
             return content["clips"]
     rows = compute()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps({"key": key, "clips": rows}, indent=1))
+    part.write_text(json.dumps({"key": key, "clips": rows}, indent=1), encoding="utf-8")
     part.replace(path)
     return rows
 

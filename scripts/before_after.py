@@ -69,7 +69,7 @@ def seconds_of(told: dict, clock: float, processor: float, cores: int) -> dict[s
 def caches(state: Path) -> bool:
     """Whether a state of the program keeps encoded photos unless it is told not to; a state before would gain by its own rounds."""
     verbs = state / "s3dnerf" / "commands" / "speaking.py"
-    return verbs.is_file() and "identity_cache" in verbs.read_text()
+    return verbs.is_file() and "identity_cache" in verbs.read_text(encoding="utf-8")
 
 
 def run(state: Path, options: tuple[str, ...], speech: Path, folder: Path, cores: int) -> dict[str, float]:
@@ -83,7 +83,7 @@ def run(state: Path, options: tuple[str, ...], speech: Path, folder: Path, cores
     subprocess.run(command, cwd=state, env={**os.environ, "PYTHONPATH": str(state)}, check=True, capture_output=True)
     clock, now = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-    return seconds_of(json.loads(said.read_text()), clock, processor, cores)
+    return seconds_of(json.loads(said.read_text(encoding="utf-8")), clock, processor, cores)
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:

@@ -37,7 +37,7 @@ FIGURES = {"head_psnr": "head, speech", "mouth_psnr": "mouth, speech", "lips_hea
 def command(variant, options, folder):
     """The command line of `s3dnerf` that trains a variant in a folder, into which it writes what the variant sets."""
     configs, field = [CONFIG, *options.config], {}
-    for content in (yaml.safe_load(Path(path).read_text()) for path in configs):  # `fit` does not lay one field over another
+    for content in (yaml.safe_load(Path(path).read_text(encoding="utf-8")) for path in configs):  # `fit` does not lay one field over another
         for name in ("model", "init_args", "model", "init_args"):
             content = content.get(name, {})
         field = content.get("field", field)
@@ -49,7 +49,7 @@ def command(variant, options, folder):
                 "trainer": {"max_steps": options.steps, "val_check_interval": options.steps, "logger": [log]},
                 "model": {"init_args": {"scheduler": {"init_args": {"T_max": options.steps}}, "model": model}}}
     configs.append(folder / "settings.yaml")
-    configs[-1].write_text(yaml.safe_dump(settings))
+    configs[-1].write_text(yaml.safe_dump(settings), encoding="utf-8")
     return ["fit", *(word for path in configs for word in ("--config", str(path)))]
 
 
@@ -69,14 +69,14 @@ def trained(variant, options, data):
     """Figures of a variant, which is trained unless it has been; minutes of the processor, with reading and validation."""
     path = options.output / f"{variant}-{options.seed}.json"
     key = {name: getattr(options, name) for name in ("person", *SETTINGS)}
-    key["config"] = [Path(file).read_text() for file in (CONFIG, *options.config)]
-    if path.is_file() and (kept := json.loads(path.read_text()))["key"] == key:
+    key["config"] = [Path(file).read_text(encoding="utf-8") for file in (CONFIG, *options.config)]
+    if path.is_file() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
         return kept["figures"]
     with tempfile.TemporaryDirectory(dir=options.output) as name:
         folder, begin = Path(name), time.process_time()
         if main(command(variant, options, folder)):
             raise SystemExit(f"{variant} failed")
-        with (folder / "version_0" / "metrics.csv").open() as file:
+        with (folder / "version_0" / "metrics.csv").open(encoding="utf-8") as file:
             last = [row for row in csv.DictReader(file) if row["val/head_psnr"]][-1]
         model = load_model(folder / "best.ckpt")
         figures = {name[4:]: float(value) for name, value in last.items() if name.startswith("val/")}
@@ -99,7 +99,7 @@ def run(options):
     for variant, found in results.items():
         cells = [f"{found[name]:,}" if name == "parameters" else f"{found[name]:.2f}" for name in FIGURES]
         lines.append(f"| {' | '.join([variant.replace('-', ', '), *cells])} |")
-    (options.output / "field_modes.md").write_text("\n".join([*lines, ""]))
+    (options.output / "field_modes.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
     write_json({"settings": settings, "variants": results}, str(options.output / "field_modes.json"))
 
 

@@ -50,7 +50,7 @@ def square(frames, box, size):
     return (cut([frame], box, size)[0] for frame in frames)
 
 
-with options.manifest.open(newline="") as file:
+with options.manifest.open(newline="", encoding="utf-8") as file:
     rows = [row for row in csv.DictReader(file, delimiter="\t")
             if row["split"] == options.split and options.source in (None, row["source"])][options.first::options.every]
 if options.shuffled:  # a source of a single clip has no other speech
@@ -64,9 +64,9 @@ head = TalkingHead.load(options.weights)
 asked = ("mouth_gain", "shuffled", "still", "drive", "quality")
 settings = {"weights": digest(head.model)} | {name: getattr(options, name) for name in asked}
 made_with = options.output / "settings.json"
-if made_with.exists() and json.loads(made_with.read_text()) != settings:
+if made_with.exists() and json.loads(made_with.read_text(encoding="utf-8")) != settings:
     sys.exit(f"s3dnerf: error: {options.output} holds videos of other weights or options; name another folder, or delete it")
-made_with.write_text(json.dumps(settings))
+made_with.write_text(json.dumps(settings), encoding="utf-8")
 there = [clip for clip in clips if all((folder / f"{clip.stem}.mp4").exists() for folder in folders)]
 if there:
     print(f"{len(there)} of {len(clips)} were made before, and stay", file=sys.stderr)

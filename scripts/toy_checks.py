@@ -45,4 +45,5 @@ def updated(page: str, lines: list[Line]) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("give the report: python scripts/toy_checks.py report.json")
-    PAGE.write_text(updated(PAGE.read_text(), read_lines(json.loads(Path(sys.argv[1]).read_text()))))
+    lines = read_lines(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8"), lines), encoding="utf-8")

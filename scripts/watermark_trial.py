@@ -147,7 +147,7 @@ def summed(results):
             "greatest_plain_sync": max(one["plain"]["sync"] for one in results)}
 
 
-with options.manifest.open(newline="") as file:
+with options.manifest.open(newline="", encoding="utf-8") as file:
     table = list(csv.DictReader(file, delimiter="\t"))
 small = [row for row in table if row["source"] == "lrcar" and row["split"] == "val"]
 large = [row for row in table if row["source"] in ("fiv2", "grid")]
@@ -165,6 +165,6 @@ kinds = {kind: summed([one for one in results if one["kind"] == kind]) for kind 
 total = summed(results)
 options.output.write_text(json.dumps({"options": {name: str(value) for name, value in vars(options).items()
                                                   if not isinstance(value, Path)}, "total": total, "kinds": kinds,
-                                      "videos": results}, indent=1))
+                                      "videos": results}, indent=1), encoding="utf-8")
 for kind, sums in (kinds | {"all": total}).items():
     print(" | ".join([kind, *(f"{name} {value}" for name, value in sums.items())]))

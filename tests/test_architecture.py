@@ -57,6 +57,18 @@ def test_files_and_functions_are_short_and_documented(path):
             assert lines <= 40, f"{node.name} has {lines} lines"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_texts_are_utf_8_whatever_the_machine_s_own_code_is(path):
+    for call in (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)):
+        plain = isinstance(call.func, ast.Name) and call.func.id == "open"
+        method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+        mode = [word.value for word in call.args[plain:plain + 1] if isinstance(word, ast.Constant)]
+        of_path = method == "open" and ast.unparse(call.func.value) not in ("wave", "av", "Image", "tarfile", "slit", "os")
+        opens = (plain or of_path) and "b" not in "".join(mode)
+        if opens or method in ("read_text", "write_text"):
+            assert "encoding" in {word.arg for word in call.keywords}, f"{path}:{call.lineno} names no encoding"
+
+
 def test_using_the_model_loads_no_lightning():
     code = "import sys, s3dnerf.inference; sys.exit('pytorch_lightning' in sys.modules or 'mediapipe' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -62,7 +62,7 @@ def write_json(content: dict, path: str) -> None:
     from pathlib import Path
 
     part = Path(path).with_name(f".{Path(path).name}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
 
 

@@ -75,7 +75,7 @@ def is_log(path: Path) -> bool:
     """Whether a metrics.csv or run.json is of a training: neither of a test, nor what `s3dnerf personalize` keeps of its command."""
     if path.name == "run.json":
         return "git" in read_json(path)
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         names = set(next(csv.reader(file), ())) - {"step", "epoch"}
     return not names or not all(name.startswith("test/") for name in names)
 
@@ -108,14 +108,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a table; none where there is no file."""
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file; InputError for one that is damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is no JSON ({error}); write it again") from None
 
@@ -125,7 +125,7 @@ def settings(version: Path) -> dict:
     for name in ("config.yaml", "hparams.yaml"):
         if (version / name).is_file():
             try:
-                content = yaml.safe_load((version / name).read_text())
+                content = yaml.safe_load((version / name).read_text(encoding="utf-8"))
             except yaml.YAMLError:  # hparams.yaml may name Python objects
                 continue
             if isinstance(content, dict):

@@ -52,7 +52,7 @@ class Media:
 
 def page(comparison: Comparison, media: Media) -> str:
     """The whole page."""
-    runs, part = comparison.runs, lambda name: (files("s3dnerf.comparison") / name).read_text()
+    runs, part = comparison.runs, lambda name: (files("s3dnerf.comparison") / name).read_text(encoding="utf-8")
     title = f"{len(runs)} runs compared: {', '.join(run.name for run in runs)}"
     body = [f"<h1>{len(runs)} runs compared</h1>",
             f'<p class="soft">Every run is compared with the first one, <strong>{escape(runs[0].name)}</strong>.</p>',

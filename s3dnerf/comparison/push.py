@@ -26,7 +26,7 @@ def pushed(comparison: Comparison, output: Path, target: str) -> None:
     run.log({"figures": wandb.Table(list(table[0]) if table else ["run", "figure"], [list(row.values()) for row in table]),
              "clips": clip_table(comparison),
              "settings": wandb.Table(["setting", *names], settings),
-             "page": wandb.Html(output.read_text(), inject=False)})
+             "page": wandb.Html(output.read_text(encoding="utf-8"), inject=False)})
     artifact = wandb.Artifact(f"compare-{output.stem}", "comparison")
     artifact.add_file(str(output))
     artifact.add_file(str(output.with_suffix(".csv")))

@@ -96,7 +96,7 @@ def assembled(source: str, name: str, config: dict, rows: list[dict[str, Any]], 
 
     clips = {}
     if TABLE in media and (table := fetch(media[TABLE])).is_file():
-        clips = clip_table(json.loads(table.read_text()))
+        clips = clip_table(json.loads(table.read_text(encoding="utf-8")))
     chosen = config.get("experiment") or {key: value for key, value in config.items() if key not in ("_wandb", "git")}
     return Run(source, "wandb", name, flattened(chosen), commit_of(config.get("git")), curves_of(logged), clips,
                videos=newest(VIDEO), pictures=newest(PICTURE), recordings=newest(RECORDING))

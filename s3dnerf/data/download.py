@@ -192,7 +192,7 @@ def write_coverage(found: list[Got], path: Path) -> None:
 
 def read_coverage(path: Path) -> list[Got]:
     """What `write_coverage` wrote."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return [Got(**row | {"seconds": float(row["seconds"]), "width": int(row["width"]), "height": int(row["height"])})
             for row in rows]

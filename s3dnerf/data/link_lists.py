@@ -59,7 +59,7 @@ def read_lists(folder: Path, subsets: list[str]) -> list[Link]:
 def _table(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         raise InputError(f"no list {path}; give --lists the folder that holds the data set's text files")
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for row in rows:
         if len(row) < 2:
             raise InputError(f"{path} has a line {row[0]!r} without a value; take the list as it is published")

@@ -20,7 +20,7 @@ def read_manifest(path: Path, split: Optional[Sequence[str]]) -> list[dict]:
     """The rows of the wanted splits; DatasetError if the file or a column is missing, names clash, or no row is left."""
     if not path.is_file():
         raise DatasetError(f"no manifest {path}; give a table with the columns {', '.join(COLUMNS)}")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     missing = set(COLUMNS) - set(rows[0] if rows else ())
     if missing:

@@ -43,7 +43,7 @@ class Recipe:
         if not path.is_file():
             raise InputError(f"no recipe {path}; expected a file such as datasets/hdtf/recipe.yaml")
         try:
-            content = yaml.safe_load(path.read_text())
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
             raise InputError(f"{path} is no YAML ({' '.join(str(error).split())}); correct it") from None
         known = [one.name for one in fields(cls)]

@@ -17,7 +17,7 @@ UNITS = LOWER + UPPER
 
 def read_units(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Intensities [T, 17] of the units of `UNITS`, and whether the face was found [T]; InputError for another table."""
-    with check_file(path, "table of OpenFace").open(newline="") as file:
+    with check_file(path, "table of OpenFace").open(newline="", encoding="utf-8") as file:
         rows = [{(key or "").strip(): value for key, value in row.items()} for row in csv.DictReader(file)]
     names = [f"AU{unit:02d}_r" for unit in UNITS]
     lacking = [name for name in names if not rows or name not in rows[0]]

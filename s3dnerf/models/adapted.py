@@ -111,7 +111,7 @@ class AdaptedHead(Person):
         """Lip codes [N, 12] of the frames [N] of a recording whose features are `heard` [T, C, W]: the one-shot model's,
         and, as far as that is trusted, the person's own reading."""
         theirs = self.listener.code(self._tokens(heard, frames)) * self.head.mouth_gain
-        return torch.lerp(theirs, super().hear(heard, frames) * self.reading_gain, self.trust.clamp(0, 1))
+        return torch.lerp(theirs, self.amplified(super().hear(heard, frames), self.reading_gain), self.trust.clamp(0, 1))
 
     def speech_code(self, heard: Tensor, frames: Tensor, gain: float = 1.0) -> Tensor:
         """Speech codes [N, 12 + 8 D] of the same frames, their lips amplified by `gain`."""

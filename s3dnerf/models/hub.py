@@ -85,7 +85,8 @@ def save_model(model: nn.Module, folder: Union[str, Path], name: str = "model", 
     folder.mkdir(parents=True, exist_ok=True)
     weights, text = folder / f".{name}.safetensors.part", folder / f".{config}.yaml.part"
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, str(weights))
-    text.write_text(yaml.safe_dump({"class": type(model).__name__, "arguments": plain(model.arguments)}, sort_keys=False))
+    described = yaml.safe_dump({"class": type(model).__name__, "arguments": plain(model.arguments)}, sort_keys=False)
+    text.write_text(described, encoding="utf-8")
     weights.chmod(text.stat().st_mode)  # safetensors lets nobody else read
     os.replace(weights, folder / f"{name}.safetensors")
     os.replace(text, folder / f"{config}.yaml")
@@ -113,7 +114,7 @@ def _from_bundle(folder: Path, name: str, config: str) -> nn.Module:
     from safetensors.torch import load_file
 
     try:
-        description = yaml.safe_load((folder / f"{config}.yaml").read_text())
+        description = yaml.safe_load((folder / f"{config}.yaml").read_text(encoding="utf-8"))
         state = load_file(str(folder / f"{name}.safetensors"))
     except (OSError, yaml.YAMLError) as error:
         raise CheckpointError(f"cannot read the bundle {folder}: {error}") from None

@@ -122,8 +122,14 @@ class Person(nn.Module):
     def speech_codes(self, sound: Tensor, gain: Optional[float] = None) -> Tensor:
         """Speech codes [T, K] of all frames of a recording [N] at 16 kHz, smoothed and, where they are lip codes, amplified
         by `gain` (None: the model's own)."""
-        codes = torch.cat([self.hear(heard, frames) for heard, frames in self.listen_along(sound)])
-        return smooth(codes, self.smoothing) * ((self.mouth_gain if gain is None else gain) if self.by_lips else 1.0)
+        codes = smooth(torch.cat([self.hear(heard, frames) for heard, frames in self.listen_along(sound)]), self.smoothing)
+        return self.amplified(codes, self.mouth_gain if gain is None else gain) if self.by_lips else codes
+
+    def amplified(self, codes: Tensor, gain: float) -> Tensor:
+        """Lip codes [T, 12] that were heard, their distance from the person's mean code times `gain`: a regression is timid
+        about the mean, and a factor on the code itself would shut the lips of who keeps them apart less than others do."""
+        usual = self.attention.rest if self.attention.linear else 0.0
+        return usual + gain * (codes - usual)
 
     @property
     def mouth_gain(self) -> float:
@@ -137,7 +143,7 @@ class Person(nn.Module):
     @torch.no_grad()
     def match_spread(self, codes: Tensor, lips: Tensor) -> None:
         """Sets the gain that counts where the arguments leave it open: the opening of the codes [T, 12] that are heard then has
-        the spread of the tracked lips' [T, 12]. It is linear in the code, so the gain is a quotient."""
+        the spread of the tracked lips' [T, 12]. It is linear in the code, so the gain (`amplified`) is a quotient."""
         if self.by_lips:
             self.gain.copy_(self.opening(lips).std() / self.opening(smooth(codes, self.smoothing)).std().clamp_min(1e-6))
 

@@ -44,7 +44,7 @@ def child(answers, kind: str, name: str, upload: str, target: str, settings: Set
 def restrain(settings: Settings) -> None:
     """Bounds time, memory, files and what may be written of this process, for good."""
     try:
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        taken = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     except OSError:  # no such file system; what is counted from then is all of it
         taken = 2 ** 31
     limits = {resource.RLIMIT_CPU: settings.decode_seconds, resource.RLIMIT_AS: taken + settings.decode_bytes,
@@ -163,7 +163,7 @@ def decode_path(name: str, upload: Path, target: Path, settings: Settings) -> tu
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Refusal(422, "damaged", f"the {name} is no camera path; expected JSON such as "
                                       '{"keys": [{"time": 0}, {"time": 2, "yaw": 10}]}, at most 1 MB') from None
-    target.write_text(json.dumps(told))
+    target.write_text(json.dumps(told), encoding="utf-8")
     return ()
 
 

@@ -309,7 +309,7 @@ def intervals(rows: dict[str, dict[str, float]], figures: list[str]) -> dict[str
 def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Adds rows to a table; columns that are new are empty in those before."""
     if path.is_file():
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = [*csv.DictReader(file), *rows]
     columns = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO()

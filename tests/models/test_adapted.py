@@ -93,7 +93,7 @@ def test_trusted_the_person_s_own_reading_is_what_is_heard(head, person_video):
     heard = head.listen(person_video.mel)
     with torch.no_grad():
         head.trust.fill_(1.0)
-    own = head.attention(torch.stack([heard[26:34]])) * head.reading_gain
+    own = head.amplified(head.attention(torch.stack([heard[26:34]])), head.reading_gain)
     code = head.speech_code(heard, torch.tensor([30]), gain=2.0)
     assert torch.allclose(code[:, :LIPS], 2 * own, atol=1e-6)
     assert torch.equal(code[0, LIPS:], head.head.no_speech.flatten())

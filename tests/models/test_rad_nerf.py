@@ -116,7 +116,21 @@ def test_speech_codes_follow_the_sound_frame_by_frame(model, video):
     changed[30 * 640:] = 0
     other = model.speech_codes(changed)
     assert torch.allclose(codes[:15], other[:15], atol=1e-4) and not torch.allclose(codes[30:], other[30:], atol=1e-3)
-    assert torch.allclose(model.speech_codes(video.sound, 2.0), 2 * codes, atol=1e-5)
+    timid = model.speech_codes(video.sound, 1.0)
+    assert torch.allclose(model.speech_codes(video.sound, 2.0) - timid, timid - model.speech_codes(video.sound, 0.0), atol=1e-5)
+
+
+def test_amplified_lips_are_as_far_apart_in_the_mean_as_the_person_s(new_person, video):
+    """A factor on the code itself would move the mean: a person's is not the mean face's."""
+    found = new_person()
+    lips = found.lip_codes(video.mesh)[0] + torch.linspace(0.5, -0.5, 12)
+    heard = found.listen(video.mel)
+    found.attention.fit(heard, lips)
+    code = found.hear(heard, torch.arange(40))
+    for gain in (0.0, 1.6):
+        louder = found.amplified(code, gain)
+        assert torch.allclose(louder - lips.mean(0), gain * (code - lips.mean(0)), atol=1e-5)
+    assert torch.allclose(found.speech_codes(video.sound, 0.0), lips.mean(0).expand(40, 12), atol=1e-5)
 
 
 def test_heard_lips_open_as_far_as_tracked_ones(new_person, video):
