@@ -42,8 +42,8 @@ class Person(nn.Module):
         dropout: of the speech attention.
         token_channels: size of a token; must fit the speech encoder that is loaded.
         smoothing: frames that the speech code is averaged over when it is not learned from, odd.
-        mouth_gain: factor on the lip code regressed from speech; None is the one at which lips open as far as tracked ones
-            do in what is learned from (`match_spread`): what is regressed is always too timid.
+        mouth_gain: factor on how far lips regressed from speech open, about their mean; None is the one at which they open as
+            far as tracked ones do in what is learned from (`match_spread`): what is regressed is always too timid.
     """
 
     def __init__(self, image_size: int, features: str = "tokens", readout: str = "linear", code_size: int = 12,
@@ -126,10 +126,11 @@ class Person(nn.Module):
         return self.amplified(codes, self.mouth_gain if gain is None else gain) if self.by_lips else codes
 
     def amplified(self, codes: Tensor, gain: float) -> Tensor:
-        """Lip codes [T, 12] that were heard, their distance from the person's mean code times `gain`: a regression is timid
-        about the mean, and a factor on the code itself would shut the lips of who keeps them apart less than others do."""
-        usual = self.attention.rest if self.attention.linear else 0.0
-        return usual + gain * (codes - usual)
+        """Lip codes [T, 12] that were heard, with an opening `gain` times as far from the person's mean opening: a regression
+        is timid about the mean. What else lips do is heard less surely, and a factor on it costs more than it gives."""
+        usual = self.opening(self.attention.rest) if self.attention.linear else 0.0
+        opening = usual + gain * (self.opening(codes) - usual)
+        return self.face_code.with_opening(F.pad(codes, (0, 1)), opening)[..., :-1]
 
     @property
     def mouth_gain(self) -> float:
@@ -143,7 +144,7 @@ class Person(nn.Module):
     @torch.no_grad()
     def match_spread(self, codes: Tensor, lips: Tensor) -> None:
         """Sets the gain that counts where the arguments leave it open: the opening of the codes [T, 12] that are heard then has
-        the spread of the tracked lips' [T, 12]. It is linear in the code, so the gain (`amplified`) is a quotient."""
+        the spread of the tracked lips' [T, 12]. The gain (`amplified`) is a quotient of spreads."""
         if self.by_lips:
             self.gain.copy_(self.opening(lips).std() / self.opening(smooth(codes, self.smoothing)).std().clamp_min(1e-6))
 
