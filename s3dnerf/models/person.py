@@ -127,10 +127,11 @@ class Person(nn.Module):
 
     def amplified(self, codes: Tensor, gain: float) -> Tensor:
         """Lip codes [T, 12] that were heard, with an opening `gain` times as far from the person's mean opening: a regression
-        is timid about the mean. What else lips do is heard less surely, and a factor on it costs more than it gives."""
-        usual = self.opening(self.attention.rest) if self.attention.linear else 0.0
-        opening = usual + gain * (self.opening(codes) - usual)
-        return self.face_code.with_opening(F.pad(codes, (0, 1)), opening)[..., :-1]
+        is timid about the mean. What else lips do is heard less surely: a factor above 1 on it costs more than it gives."""
+        usual = self.attention.rest if self.attention.linear else torch.zeros_like(codes[0])
+        opening = self.opening(usual) + gain * (self.opening(codes) - self.opening(usual))
+        calmer = usual + min(gain, 1.0) * (codes - usual)
+        return self.face_code.with_opening(F.pad(calmer, (0, 1)), opening)[..., :-1]
 
     @property
     def mouth_gain(self) -> float:
