@@ -25,6 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from s3dnerf.cores import own_cores
+
 ASSETS = files("s3dnerf") / "assets"
 ONCE = ("load", "read", "tracking", "encode identity", "speech features")
 EACH = ("motion", "motion field", "ray march", "super-resolution", "render", "composite")
@@ -104,7 +106,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
-    cores = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    cores = int(os.environ.get("OMP_NUM_THREADS", 0)) or own_cores()
     found: dict[str, list[dict[str, float]]] = {way.name: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

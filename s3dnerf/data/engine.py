@@ -24,8 +24,9 @@ AHEAD = 2
 def each_done(function: Callable, jobs: Sequence, engine: Engine = "local", workers: Optional[int] = None) -> Iterator[None]:
     """Calls `function` on every job, some at a time, and yields once after each, in no order; its result is dropped.
 
-    Both must be such that they can be pickled. One worker is this process, None as many as it has cores of its own. With `ray` the jobs go to the cluster that
-    RAY_ADDRESS names, or to one of so many workers that lasts as long as this call. What a job raises is raised here.
+    Both must be such that they can be pickled. One worker is this process, None as many as it has cores of its own. With
+    `ray` the jobs go to the cluster that RAY_ADDRESS names, or to one of so many workers that lasts as long as this call. What a
+    job raises is raised here.
     """
     if jobs:
         yield from {"local": _local, "ray": _ray}[engine](function, jobs, workers)

@@ -64,6 +64,7 @@ def examine_face(image: np.ndarray, face: np.ndarray) -> list[Finding]:
     unlit = "the face is too dark: use a photo with light on it" if light < DARK else (
         "the face is overexposed: use a darker photo" if light > BRIGHT else "")
     hidden = [f"{covered} of {len(PLACES)} places of the skin have another colour"] * (covered > 2) + ["dark glasses"] * glasses
+    apart = lids(face)
     return [graded("face size", f"{eyes:.0f} pixels between the eyes' outer corners", small, soft),
             graded("face turn", f"{abs(yaw):.0f} degrees to the side, {abs(pitch):.0f} up or down, {abs(roll):.0f} leaning", aside,
                    leaning),
@@ -73,8 +74,8 @@ def examine_face(image: np.ndarray, face: np.ndarray) -> list[Finding]:
             graded("occlusion", "nothing of another colour than skin, which is all that is looked for (a hand is not seen)"
                    if not hidden else ", ".join(hidden),
                    careful="mask, glasses, hair, a beard or strong shadow? What covers the face moves with it" if hidden else ""),
-            graded("eyes", f"lids {100 * lids(face):.0f} % of the eyes' distance apart (shut below {100 * SHUT_EYES:.1f} %)",
-                   careful="" if lids(face) >= SHUT_EYES else "they will stay shut: use a photo in which they are open")]
+            graded("eyes", f"lids {100 * apart:.0f} % of the eyes' distance apart (shut below {100 * SHUT_EYES:.1f} %)",
+                   careful="" if apart >= SHUT_EYES else "they will stay shut: use a photo in which they are open")]
 
 
 def _file(path: str, image: np.ndarray) -> Finding:

@@ -42,13 +42,12 @@ class SpeechAttention(nn.Module):
     def __init__(self, channels: int, code_size: int = 64, width: int = 64, dropout: float = 0.0, normalise: bool = False,
                  linear: Optional[int] = None, parts: Optional[tuple[int, ...]] = None):
         super().__init__()
-        self.channels, self.normalise, self.linear = channels, normalise, linear
+        self.channels, self.normalise, self.linear, self.parts = channels, normalise, linear, parts
         self._build_attention(code_size)
         if linear:
             self.register_buffer("mean", torch.zeros(channels * linear))
             self.register_buffer("readout", torch.zeros(code_size, KNOWN if parts else channels * linear))
             self.register_buffer("rest", torch.zeros(code_size))
-            self.parts = parts
             if parts:
                 self.register_buffer("scale", torch.ones(channels * linear))
                 self.register_buffer("known", torch.zeros(KNOWN, channels * linear))
@@ -119,7 +118,7 @@ class SpeechAttention(nn.Module):
 
     def frame_codes(self, windows: Tensor) -> Tensor:
         """Codes [N, K] of single windows [N, C, W]."""
-        if self.linear and self.parts:
+        if self.parts:
             return F.linear(self._likeness(windows.flatten(1)), self.readout, self.rest)
         if self.linear:
             return F.linear(windows.flatten(1) - self.mean, self.readout, self.rest)

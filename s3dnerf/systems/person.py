@@ -118,7 +118,7 @@ class PersonSystem(ModelSystem):
         if first and attention.linear:
             attention.fit(*told)
         self.read = None
-        if attention.linear and attention.parts:
+        if attention.parts:
             self.read = torch.cat([attention.left_out(*told), attention.frame_codes(self.heard[self.learned:])])
 
     def hear(self, frame: Tensor) -> Tensor:
