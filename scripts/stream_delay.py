@@ -27,8 +27,10 @@ from service_load import started
 ASSETS = files("s3dnerf") / "assets"
 PIECE = 1280
 """bytes of sound in a message: 40 ms"""
-TICKS = 512
-"""units of the container's clock in a frame"""
+TICKS, LATE = 512, 819
+"""units of the container's clock in a frame, and so many that all is later for the sound's encoder"""
+TOGETHER = 2
+"""new frames that one message may hold; of more, all but the last are the one before them again"""
 
 
 def boxes(content: bytes):
@@ -42,14 +44,13 @@ def boxes(content: bytes):
         place += size
 
 
-def frames_of(moof: bytes) -> list[int]:
-    """The numbers of the video frames of a fragment: its first, and as many as it has; lengths are told one by one."""
+def frame_of(moof: bytes) -> list[int]:
+    """The number of the video frame of a fragment, if it has one."""
     for kind, low, high in boxes(moof):
         if kind == b"traf":
             parts = {name: moof[low:high][a:b] for name, a, b in boxes(moof[low:high])}
             if struct.unpack(">I", parts[b"tfhd"][4:8])[0] == 1:
-                first = int.from_bytes(parts[b"tfdt"][4:], "big") // TICKS
-                return list(range(first, first + struct.unpack(">I", parts[b"trun"][4:8])[0]))
+                return [max(0, round((int.from_bytes(parts[b"tfdt"][4:], "big") - LATE) / TICKS))]
     return []
 
 
@@ -65,12 +66,13 @@ class Listener:
             if message[:1] == b"F":
                 self.came[struct.unpack("<I", message[1:5])[0]] = now
             return
-        self.rest, end = self.rest + message, 0
+        self.rest, end, numbers = self.rest + message, 0, []
         for kind, low, high in boxes(self.rest):
             if kind == b"mdat":
-                self.came.update((number, now) for number in frames_of(self.moof) if number not in self.came)
+                numbers += frame_of(self.moof)
             self.moof, end = (self.rest[low:high] if kind == b"moof" else b""), high
         self.rest = self.rest[end:]
+        self.came.update((number, now) for number in (numbers if len(numbers) <= TOGETHER else numbers[-1:]))
 
 
 async def session(url: str, face: str, format: str, frame: str) -> tuple[float, dict[int, float], float, dict]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from s3dnerf.inference import TalkingHead
+from s3dnerf.service.fragments import FragmentWriter
 from s3dnerf.service.live import LOOK_AHEAD, LiveDrive, Session
 from s3dnerf.service.messages import Declaration, Heard, Listen, Options, Speaker
 
@@ -92,6 +93,17 @@ def face(running, photo):
     return running.client.post("/v1/faces", files={"photo": ("x", photo)}, data={"keep": "true"}).json()["id"]
 
 
+def film(content: bytes):
+    """The brightness of each frame, after a look at its time, and how many samples of sound follow each other."""
+    with av.open(io.BytesIO(content)) as container:
+        frames = [(float(frame.pts * frame.time_base), frame.to_ndarray(format="rgb24").mean()) for frame in container.decode(video=0)]
+    with av.open(io.BytesIO(content)) as container:
+        sound = [(frame.pts, frame.samples) for frame in container.decode(audio=0)]
+    assert frames[0][0] == 0 and all(abs(at - number / 25 - 0.064) < 1e-3 for number, (at, _) in enumerate(frames) if number)
+    assert [at for at, _ in sound] == [1024 * number for number in range(len(sound))]
+    return [bright for _, bright in frames], sum(samples for _, samples in sound)
+
+
 def talk(running, first, chunks, answered=()):
     """What a client gets: binary messages, and texts; after the chunks that are `answered` it waits for a binary one."""
     from websockets.exceptions import ConnectionClosed
@@ -134,10 +146,8 @@ def test_a_session_over_a_socket_gives_a_film_with_sound(running, face, babble):
     assert told[-1]["type"] == "end" and told[-1]["frames"] + told[-1]["dropped"] == 30 and told[-1]["frames"] > 5
     delays = [message["seconds"] for message in told if message["type"] == "delay"]
     assert delays and 0 <= min(delays) and max(delays) <= took
-    with av.open(io.BytesIO(b"".join(parts))) as container:
-        assert sum(1 for _ in container.decode(video=0)) == told[-1]["frames"]
-    with av.open(io.BytesIO(b"".join(parts))) as container:
-        assert abs(sum(frame.samples for frame in container.decode(audio=0)) - 19200) < 4096
+    shown, heard = film(b"".join(parts))
+    assert len(shown) == 30 and heard == 20480  # 1.2 s of sound in frames of 1024, and one before it
 
 
 def test_pictures_and_sound_come_with_their_numbers(running, face, babble):
@@ -172,18 +182,37 @@ def test_a_message_that_is_too_long_ends_the_session(running, face):
     running.until(lambda: not running.service.crew.sessions)
 
 
-def test_a_frame_of_a_stream_does_not_wait_for_the_next(head, identity, babble):
+@pytest.fixture(scope="module")
+def marking(head, identity, babble):
     from s3dnerf.service.finishing import marking_of
-    from s3dnerf.service.fragments import FragmentWriter
 
-    video = head.speak(identity, babble(1.0), frame="face")
+    return marking_of(head.speak(identity, babble(1.0), frame="face"), Declaration("I am the person shown.", ""))
+
+
+def test_a_frame_of_a_stream_does_not_wait_for_the_next(marking, babble):
     frame, came = np.zeros((64, 64, 3), np.uint8), []
     for hurry in (True, False):
-        writer = FragmentWriter(64, 64, marking_of(video, Declaration("I am the person shown.", "")), hurry)
+        writer = FragmentWriter(64, 64, marking, hurry)
         writer.take()
         for number in (0, 12):
             writer.frame(frame, number)
-            writer.sound(babble(0.5))
             came.append(writer.take().count(b"mdat"))
+            writer.sound(babble(0.5))
+            writer.take()
         writer.close()
-    assert came[0] > 0 and came[1] > 0 and came[2] == 0
+    assert came == [1, 12, 0, 0]
+
+
+@pytest.mark.parametrize("numbers", [range(30), [0, 1, 2, 9, 10, 27, 29], [3, 4, 8, 29], [29]], ids=str)
+def test_frames_left_out_leave_no_gap_and_move_nothing(marking, babble, numbers):
+    writer, sound = FragmentWriter(64, 64, marking, hurry=True), babble(1.2)
+    parts, said = [writer.take()], 0
+    for number in numbers:
+        writer.frame(np.full((64, 64, 3), 8 * number, np.uint8), number)
+        writer.sound(sound[said:said + 640 * 7])
+        said += 640 * 7
+        parts.append(writer.take())
+    writer.sound(sound[said:])
+    shown, heard = film(b"".join(parts) + writer.close())
+    held = [max([number for number in numbers if number <= at], default=numbers[0]) for at in range(30)]
+    assert np.abs(np.array(shown) / 8 - held).max() < 0.5 and heard == 20480
