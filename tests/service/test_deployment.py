@@ -13,7 +13,8 @@ from s3dnerf.service.settings import Settings
 
 @pytest.fixture(scope="module")
 def cluster(bundle, tmp_path_factory):
-    """The address of a deployment. Ray ends processes where a machine's memory is nearly full, whoever filled it: not here."""
+    """The address of a deployment. Ray ends what is slow to begin, and processes where a machine's memory is nearly full, whoever filled
+    it: not here, where other tests have the machine too."""
     import ray
     from ray import serve
 
@@ -23,6 +24,8 @@ def cluster(bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")
+        for check in ("READY", "HEALTH"):
+            patch.setenv(f"RAY_SERVE_PROXY_{check}_CHECK_TIMEOUT_S", "120")
         ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False,
                  object_store_memory=80 * 2 ** 20, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}})
     serve.start(http_options={"host": "127.0.0.1", "port": port})
