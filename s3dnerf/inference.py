@@ -307,7 +307,7 @@ class TalkingHead:
         head, small = _head(tracks, controls, statistics), self.model.arguments["speech"] == "mel"
         with torch.inference_mode(), alone() if small else nullcontext(), statistics.stage("speech features"):
             gain, smooth, mesh = controls.mouth_gain, controls.smooth, appearance.portrait.mesh[0]
-            driver = (SpeechDrive(self.model, sound, mesh, gain, smooth) if drive is None
+            driver = (SpeechDrive(self.model, sound, mesh, gain, smooth, controls.fixed_eyes) if drive is None
                       else FaceDrive(self.model, tracks[str(drive)], gain, smooth))
         photo, box = shrink(identity.image, identity.box)
         with statistics.stage("tracking"):
