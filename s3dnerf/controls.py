@@ -82,6 +82,11 @@ class Controls:
             raise InputError(f"found background {text}; expected keep, a colour such as #00ff00, or an image")
         return read_image(text)
 
+    @property
+    def fixed_eyes(self) -> bool:
+        """Whether the eyes stay as wide as a number says."""
+        return isinstance(self.eyes_over(1), FixedEyes)
+
     def eyes_over(self, frames: int) -> Union[FixedEyes, Blinks, None]:
         """How wide the eyes are in a video of so many frames; None where the pose decides."""
         text = str(self.eyes).strip()

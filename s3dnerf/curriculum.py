@@ -303,7 +303,7 @@ def end_group(process: subprocess.Popen, patience: float = 30.0) -> None:
 def read_stages(path: Path) -> list[Stage]:
     """The stages of a YAML file; InputError for one that is missing, or whose entries have other keys."""
     if not path.is_file():
-        raise InputError(f"no list of stages {path}; run this in the project's folder, or give one by --plan")
+        raise InputError(f"no list of stages {path}; run this in the project's folder, which has configs/, or give train another by --plan")
     known = {entry.name for entry in fields(Stage)}
     stages: list[Stage] = []
     for entry in yaml.safe_load(path.read_text(encoding="utf-8")):

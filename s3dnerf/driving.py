@@ -31,10 +31,12 @@ class SpeechDrive:
         mesh: [478, 3] landmarks of the photo.
         gain: factor on the lip code; None takes the model's own.
         smooth: seconds over which lip code and tokens are `poses.smoothed`.
+        fixed_eyes: whether the eyes are as `motion` is told from frame 0 on, and do not begin as the photo's.
     """
 
-    def __init__(self, model: S3DNeRF, sound: np.ndarray, mesh: Tensor, gain: Optional[float] = None, smooth: float = 0.0):
-        self.model, self.gain, self.smooth, self.total = model, gain, smooth, frame_count(len(sound))
+    def __init__(self, model: S3DNeRF, sound: np.ndarray, mesh: Tensor, gain: Optional[float] = None, smooth: float = 0.0,
+                 fixed_eyes: bool = False):
+        self.model, self.gain, self.smooth, self.total, self.fixed_eyes = model, gain, smooth, frame_count(len(sound)), fixed_eyes
         self.own, self.begun = model.face_code.own(mesh), EASE if is_silent(sound) else 0
         self.sequence = model.features.along(torch.from_numpy(sound))
 
@@ -45,10 +47,11 @@ class SpeechDrive:
         high = max(first + count, min(self.total, far))
         motion = self.model.drive(upload(self.windows(low, high - low), device)[None], self.gain)
         motion = motion.map(lambda x: smoothed(x[0], self.smooth)[None, first - low:first - low + count])
-        code = motion.code.clone()
-        code[..., -1] += upload(eyes, device)
         share = ((self.begun + torch.arange(first, first + count, device=device)) / EASE).clamp_max(1)[:, None]
-        return replace(motion, code=torch.lerp(self.own.to(device), code, share * share * (3 - 2 * share)))
+        share = share * share * (3 - 2 * share)
+        code = torch.lerp(self.own.to(device), motion.code, share)
+        code[..., -1] += upload(eyes, device) * (1.0 if self.fixed_eyes else share[:, 0])
+        return replace(motion, code=code)
 
     def windows(self, first: int, count: int) -> Tensor:
         """[count, C, W] speech features around the frames from `first` on."""

@@ -307,7 +307,7 @@ class TalkingHead:
         head, small = _head(tracks, controls, statistics), self.model.arguments["speech"] == "mel"
         with torch.inference_mode(), alone() if small else nullcontext(), statistics.stage("speech features"):
             gain, smooth, mesh = controls.mouth_gain, controls.smooth, appearance.portrait.mesh[0]
-            driver = (SpeechDrive(self.model, sound, mesh, gain, smooth) if drive is None
+            driver = (SpeechDrive(self.model, sound, mesh, gain, smooth, controls.fixed_eyes) if drive is None
                       else FaceDrive(self.model, tracks[str(drive)], gain, smooth))
         photo, box = shrink(identity.image, identity.box)
         with statistics.stage("tracking"):
@@ -366,8 +366,7 @@ def _sound(speech: Union[PathLike, np.ndarray]) -> np.ndarray:
     if not isinstance(speech, np.ndarray):
         return read_sound(speech)
     if speech.ndim != 1 or speech.dtype.kind != "f" or len(speech) < MIN_SECONDS * SAMPLE_RATE:
-        raise InputError(f"found speech of {speech.dtype} {list(speech.shape)}; expected floats [N] at 16 kHz, "
-                         "0.2 s or more")
+        raise InputError(f"found speech of {speech.dtype} {list(speech.shape)}; expected floats [N], 16 kHz, 0.2 s or more")
     if not np.isfinite(speech).all():
         raise InputError("the speech holds values that are no numbers (NaN or infinite); record or convert it again")
     return speech.astype(np.float32)
@@ -375,18 +374,19 @@ def _sound(speech: Union[PathLike, np.ndarray]) -> np.ndarray:
 
 def _track(path: str, progress: bool) -> Track:
     """The face of a recording, followed; no frame is kept."""
-    total = max(1, round(video_info(path).seconds * FPS))
-    with counting("tracking", total, progress) as advance:
-
+    with counting("tracking", max(1, round(video_info(path).seconds * FPS)), progress) as advance:
         def frames():
             for frame in read_frames(path):
                 yield frame
                 advance()
 
         try:
-            return FaceTracker().track(frames())
+            track = FaceTracker().track(frames())
         except InputError as error:
             raise InputError(f"{Path(path).name}: {error}") from None
+    if len(track.error) == 1:
+        raise InputError(f"{Path(path).name} is a single picture, by which nothing moves; give a video")
+    return track
 
 
 def _head(tracks: dict[str, Track], controls: Controls, statistics: Statistics) -> Union[StillHead, NaturalHead, RecordedHead]:

@@ -1,4 +1,4 @@
-"""How far a long task is: a line that is rewritten on a terminal, plain lines elsewhere; nothing within two seconds."""
+"""How far a long task is: a line that is rewritten on a terminal, plain lines elsewhere; nothing within two seconds of the first."""
 from __future__ import annotations
 
 import os
@@ -9,27 +9,29 @@ from typing import Callable, Iterator, Optional, TextIO
 
 
 class Progress:
-    """Counts what is done and says, on stderr, how fast it goes and how long it will still take.
+    """Counts what is done and says, on stderr, how fast it goes and how long it will still take. The first takes longest to come,
+    and others come with it: by itself it tells no rate.
 
     Args:
         task: what is being done, a present participle.
         total: how many there are.
         unit: what is counted.
-        quiet: seconds before anything is said.
+        quiet: seconds after the first before anything is said.
         stream: where to; None is stderr.
     """
 
     def __init__(self, task: str, total: int, unit: str, quiet: float = 2.0, stream: Optional[TextIO] = None):
         self.task, self.total, self.unit, self.quiet = task, total, unit, quiet
         self.stream = stream or sys.stderr
-        self.done, self.begin, self.said = 0, time.monotonic(), 0.0
+        self.done, self.begin, self.first, self.said = 0, time.monotonic(), None, 0.0
 
     def advance(self, count: int = 1) -> None:
         """Notes that `count` more are done."""
         self.done += count
         now = time.monotonic()
+        self.first = now if self.first is None else self.first
         every = 0.2 if self.stream.isatty() else 10.0
-        if now - self.begin > self.quiet and (now - self.said > every):
+        if now - self.first > self.quiet and (now - self.said > every):
             self.said = now
             self._say(now)
 

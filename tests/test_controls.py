@@ -98,6 +98,14 @@ def test_fixed_eyes_change_pixels_around_the_eyes_alone(kind, speaks):
     assert not differs(shown(plain), shown(usual)).any()
 
 
+def test_fixed_eyes_stay_as_they_are_from_the_first_frame_on(speaks):
+    """The mouth comes from the photo's own; lids that did, too, would fall shut before everyone's eyes."""
+    with torch.inference_mode():
+        told = lambda **options: speaks("face", **options).scene.prepared(0, 4)[0].code[0]
+        change = told(eyes=0.0) - told()
+    assert (change[:, -1] < -0.1).all() and change[:, -1].std() < 1e-5 and not change[:, :-1].any()
+
+
 def test_fixed_eyes_are_the_share_of_what_is_usual(speaks):
     scene = speaks("person", eyes=0.5).scene
     usual = 0.12 + 0.1 * float(scene.model.path_eyes.median())

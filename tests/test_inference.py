@@ -205,6 +205,14 @@ def test_somebodys_lips_drive_the_face_and_their_sound_is_taken(head, photo, tmp
     assert torch.equal(video.scene.eyes.openings, RecordedHead(FaceTracker().track(read_frames(path))).openings)  # and eyes
 
 
+@pytest.mark.parametrize("option", ["pose", "drive"])
+def test_a_picture_is_not_taken_for_a_recording(option, head, photo, tmp_path):
+    """A head or lips that follow it would keep still, and nobody would know why."""
+    Image.fromarray(photo).save(tmp_path / "face.png")
+    with pytest.raises(InputError, match="^face.png is a single picture.*give a video$"):
+        head.speak(photo, babble(0.4), **{option: tmp_path / "face.png"})
+
+
 def moving_lips():
     """A head that does not move and opens its mouth in frame 1 of 4."""
     points = np.repeat(metric_face()[None], 4, 0)

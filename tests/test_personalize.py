@@ -131,6 +131,14 @@ def test_an_unknown_method_lists_what_there_is(tmp_path):
         personalize("me.mp4", tmp_path, method="magic")
 
 
+def test_outside_the_project_s_folder_it_says_so_and_names_no_option_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "me.mp4").write_bytes(b"not looked at yet")
+    with pytest.raises(InputError, match="run this in the project's folder, which has configs/, or give train another by --plan"):
+        personalize("me.mp4", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_video_becomes_one_long_clip(tmp_path, monkeypatch):
     photo = read_image(ASSETS / "demo_photo.jpg")
     with VideoWriter(tmp_path / "me.mp4", 512, 512, sound=(0.1 * np.sin(np.arange(24000) / 20)).astype(np.float32)) as video:

@@ -63,20 +63,35 @@ def test_a_terminal_gets_one_line_that_is_rewritten_and_ended(clock):
 def test_rate_and_time_left_are_true(clock):
     stream = Stream(False)
     task = Progress("counting", 100, "sheep", stream=stream)
+    task.advance()
     clock[0] += 5
-    task.advance(25)
+    task.advance(24)
     assert stream.getvalue() == "counting: 25/100 sheep, 5.0 per second, 15 s left\n"
 
 
+def test_the_first_of_many_that_come_together_tells_no_rate(clock):
+    """Sixteen frames of four threads come after three seconds, and sixteen more every second."""
+    stream = Stream(False)
+    task = Progress("rendering", 160, "frames", stream=stream)
+    clock[0] += 2
+    for _ in range(10):
+        clock[0] += 1
+        for _ in range(16):
+            task.advance()
+    left = [int(re.search(r"(\d+) s left", line)[1]) for line in stream.getvalue().splitlines()]
+    assert len(left) == 1 and 5 <= left[0] <= 15  # it was seven; with the start in the rate twice that, not the 477 of the first alone
+
+
 def test_the_quiet_time_is_an_argument(clock):
-    assert counted(clock, Stream(False), 1, 1.0, quiet=0.5).startswith("counting: 1/1")
-    assert counted(clock, Stream(False), 1, 30.0, quiet=60) == ""
+    assert counted(clock, Stream(False), 2, 1.0, quiet=0.5).startswith("counting: 2/2")
+    assert counted(clock, Stream(False), 2, 30.0, quiet=60) == ""
 
 
 def test_it_speaks_on_stderr(clock, capsys):
     task = Progress("counting", 2, "sheep")
+    task.advance()
     clock[0] += 3
     task.advance()
     task.finish()
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("counting: 1/2 sheep")
+    assert out == "" and err.startswith("counting: 2/2 sheep")

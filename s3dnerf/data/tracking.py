@@ -193,8 +193,8 @@ def photo_remarks(mesh: torch.Tensor, head: np.ndarray, box: CropBox) -> list[st
         remarks.append("the eyes are shut in the photo and will stay so; use one in which they are open")
     edge = int(np.ceil(-box.top / box.side * len(head))) + 1  # the first row that is all of the photo
     if box.top < 0 and head[edge:edge + 1].sum() > CUT * len(head):
-        remarks.append("the photo cuts the head off at the top, where --frame face draws its edge out; leave room above the head, "
-                       "or take --frame full")
+        remarks.append("the photo cuts the head off at the top: its edge is drawn out by --frame face, and wherever the head sinks or "
+                       "is seen from above; leave room above the head")
     return remarks
 
 
