@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any, Callable, Iterable, Iterator, Literal, Optional, Sequence
 
 from s3dnerf.cores import one_thread_each, own_cores
-from s3dnerf.errors import DependencyError, S3DNeRFError
+from s3dnerf.errors import DependencyError, InputError, S3DNeRFError
 
 Engine = Literal["local", "ray"]
 KILLED = "a worker was killed, as it is where memory runs out"
@@ -151,7 +151,8 @@ def _call(function: Callable, job):
 
 @contextmanager
 def _cluster(cores: Optional[int]) -> Iterator[Any]:
-    """Ray, connected to the cluster that RAY_ADDRESS names, or to one of so many cores that lasts as long as this."""
+    """Ray, connected to the cluster that RAY_ADDRESS names, or to one of so many cores that lasts as long as this. InputError
+    where it names none."""
     try:
         import ray
     except ImportError:
@@ -160,8 +161,14 @@ def _cluster(cores: Optional[int]) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if own:
         size = {} if address else {"num_cpus": cores, "include_dashboard": False}
-        with one_thread_each():
-            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **size)
+        try:
+            with one_thread_each():
+                ray.init(address=address, logging_level="ERROR", log_to_driver=False, **size)
+        except (ValueError, ConnectionError, RuntimeError) as error:
+            if address is None:
+                raise
+            raise InputError(f"no Ray cluster at RAY_ADDRESS={address} ({' '.join(str(error).split())[:120]}); start one with `ray "
+                             "start --head`, or unset it for one on this machine") from None
     try:
         yield ray
     finally:

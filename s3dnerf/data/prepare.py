@@ -100,8 +100,8 @@ def prepare(manifest: Path, videos: Path, output: Path, *, split: Optional[Seque
 
 def check_numbers(size: int, workers: Optional[int], clips_per_shard: int, max_seconds: float) -> None:
     """InputError for a number that would end hours of work with no clips, or with clips that nobody can read."""
-    if size < 4 or size % 4:
-        raise InputError(f"found --size {size}; expected a multiple of 4")
+    if size < 16 or size % 4:
+        raise InputError(f"found --size {size}; expected a multiple of 4, 16 or more")
     for name, value in (("--workers", workers), ("--clips-per-shard", clips_per_shard)):
         if value is not None and value < 1:
             raise InputError(f"found {name} {value}; expected 1 or more")

@@ -11,7 +11,7 @@ import pytest
 
 from s3dnerf.cores import THREADS
 from s3dnerf.data.engine import AHEAD, KILLED, each_done, in_order
-from s3dnerf.errors import DependencyError, S3DNeRFError
+from s3dnerf.errors import DependencyError, InputError, S3DNeRFError
 
 
 def mark(folder, job):
@@ -99,6 +99,14 @@ def test_processes_have_one_thread_unless_the_user_says_otherwise(tmp_path, monk
 def test_without_ray_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(DependencyError, match=r"pip install 's3dnerf\[ray\]'"):
+        list(each_done(int, ["1"], "ray"))
+
+
+@pytest.mark.parametrize("address", ["", "nowhere"])
+def test_an_address_without_a_cluster_is_told_in_a_line(monkeypatch, address):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=f"no Ray cluster at RAY_ADDRESS={address} .*unset it"):
         list(each_done(int, ["1"], "ray"))
 
 
