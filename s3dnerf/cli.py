@@ -9,6 +9,7 @@ import warnings
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
+from pickle import UnpicklingError
 from typing import AbstractSet, Iterator, Optional, Sequence
 
 from s3dnerf.allocator import keep_freed_memory
@@ -198,6 +199,12 @@ def fit(args: list[str]) -> None:
         raise error.__cause__ from None
     except MisconfigurationException as error:
         raise InputError(str(error)) from None
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        raise InputError(f"{error}; correct --ckpt_path") from None  # Lightning's words
+    except UnpicklingError:
+        raise InputError("the file of --ckpt_path is no checkpoint; give a .ckpt that `s3dnerf fit` wrote") from None
     except SystemExit as end:  # what Lightning makes of an interruption
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise

@@ -94,7 +94,7 @@ def read_one(path: str, cache: Path) -> Run:
             return read_offline(log)
     if place.exists():
         return read_run_folder(place)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+/[\w.-]+", path):
+    if re.fullmatch(r"[\w.-]+/[\w.-]+/[\w.-]+", path) and not place.parent.is_dir():  # else a folder's name is wrong
         return read_online(path, cache)
     raise InputError(f"no run {path}; expected the folder of a run, the JSON of an evaluation or a benchmark, or entity/project/run of wandb")
 

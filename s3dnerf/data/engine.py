@@ -8,11 +8,12 @@ from collections import deque
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, Callable, Iterable, Iterator, Literal, Optional, Sequence
 
 from s3dnerf.cores import one_thread_each, own_cores
-from s3dnerf.errors import DependencyError, S3DNeRFError
+from s3dnerf.errors import DependencyError, InputError, S3DNeRFError
 
 Engine = Literal["local", "ray"]
 KILLED = "a worker was killed, as it is where memory runs out"
@@ -39,7 +40,7 @@ def _local(function: Callable, jobs: Sequence, workers: Optional[int]) -> Iterat
             yield
         return
     with one_thread_each():  # a job has one core, and more threads would fight for it
-        pool = ProcessPoolExecutor(min(workers or own_cores(), len(jobs)), mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(min(workers or own_cores(), len(jobs)), get_context("spawn"), end_with_parent)
         try:
             for future in as_completed([pool.submit(function, job) for job in jobs]):
                 future.result()
@@ -48,6 +49,15 @@ def _local(function: Callable, jobs: Sequence, workers: Optional[int]) -> Iterat
             raise S3DNeRFError(AGAIN) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """Has this process end when the one that started it is gone, killed too: it would wait for jobs for ever, with all its memory."""
+    def watch():
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _ray(function: Callable, jobs: Sequence, workers: Optional[int]) -> Iterator[None]:
@@ -109,6 +119,7 @@ def _called_here(function: Callable, workers: int, _cores: int, devices: int) ->
 def _begin(function: bytes, started, devices: int) -> None:
     """Makes a process ready for jobs; an interruption is the business of the one that waits for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     with started.get_lock():
         number, started.value = started.value, started.value + 1
     if devices:  # of those that this process was left, which need not be the first
@@ -140,7 +151,8 @@ def _call(function: Callable, job):
 
 @contextmanager
 def _cluster(cores: Optional[int]) -> Iterator[Any]:
-    """Ray, connected to the cluster that RAY_ADDRESS names, or to one of so many cores that lasts as long as this."""
+    """Ray, connected to the cluster that RAY_ADDRESS names, or to one of so many cores that lasts as long as this. InputError
+    where it names none."""
     try:
         import ray
     except ImportError:
@@ -149,8 +161,14 @@ def _cluster(cores: Optional[int]) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if own:
         size = {} if address else {"num_cpus": cores, "include_dashboard": False}
-        with one_thread_each():
-            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **size)
+        try:
+            with one_thread_each():
+                ray.init(address=address, logging_level="ERROR", log_to_driver=False, **size)
+        except (ValueError, ConnectionError, RuntimeError) as error:
+            if address is None:
+                raise
+            raise InputError(f"no Ray cluster at RAY_ADDRESS={address} ({' '.join(str(error).split())[:120]}); start one with `ray "
+                             "start --head`, or unset it for one on this machine") from None
     try:
         yield ray
     finally:

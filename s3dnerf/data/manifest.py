@@ -17,14 +17,21 @@ KEPT = ("view", "emotion", "level", "take")
 
 
 def read_manifest(path: Path, split: Optional[Sequence[str]]) -> list[dict]:
-    """The rows of the wanted splits; DatasetError if the file or a column is missing, names clash, or no row is left."""
+    """The rows of the wanted splits; DatasetError if the file, a column or a value is missing, names clash, or no row is left."""
     if not path.is_file():
         raise DatasetError(f"no manifest {path}; give a table with the columns {', '.join(COLUMNS)}")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path} is no text in UTF-8; save it as one, separated by tabs") from None
     missing = set(COLUMNS) - set(rows[0] if rows else ())
     if missing:
-        raise DatasetError(f"{path} has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}")
+        raise DatasetError(f"{path} has no column {', '.join(sorted(missing))}; expected {', '.join(COLUMNS)}, separated by tabs")
+    for number, row in enumerate(rows, 2):
+        empty = [name for name in COLUMNS if not row[name]]
+        if empty:
+            raise DatasetError(f"{path} has no {empty[0]} in line {number}; expected {', '.join(COLUMNS)} in each, separated by tabs")
     chosen = [row for row in rows if split is None or row["split"] in split]
     if not chosen:
         raise DatasetError(f"{path} has no clip of split {', '.join(split or ())}; it has "

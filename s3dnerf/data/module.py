@@ -14,6 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from kornia.enhance import adjust_saturation_with_gray_subtraction  # not in a loader process, whom wandb would stop there
 from torch.utils.data import DataLoader, Dataset
 
 from s3dnerf import media
@@ -333,8 +334,6 @@ def mouth_masks(mesh: torch.Tensor, cameras: Cameras, size: int) -> torch.Tensor
 def jitter_colours(clip: Clip, strength: float, draw: random.Random) -> Clip:
     """The same random brightness, contrast, colour cast and saturation on photo and frames."""
     import dataclasses
-
-    from kornia.enhance import adjust_saturation_with_gray_subtraction
 
     gain = torch.tensor([draw.uniform(1 - strength, 1 + strength) * draw.uniform(1 - strength / 3, 1 + strength / 3)
                          for _ in range(3)])[:, None, None]

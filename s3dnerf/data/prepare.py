@@ -20,7 +20,7 @@ from s3dnerf.data.shards import (TrackedClip, encode_info, encode_sample, encode
 from s3dnerf.data.summary import Shown, summary_page, thumbnail
 from s3dnerf.data.sync import FARTHEST, Matcher, SyncEstimate, SyncProfile, cut_sound, sync_profile
 from s3dnerf.data.tracking import FaceTracker, Track, cut, mouth_masks, segment
-from s3dnerf.errors import InputError
+from s3dnerf.errors import DatasetError, InputError
 from s3dnerf.face import LANDMARKS_68
 from s3dnerf.media import FPS, is_silent, read_frames, read_sound, video_info
 from s3dnerf.progress import Progress
@@ -78,9 +78,14 @@ def prepare(manifest: Path, videos: Path, output: Path, *, split: Optional[Seque
 
     Finished clips are kept under `output/.work`, so that a run that was killed goes on where it stopped, and writes the same
     shards. With an `expert` (a function that can be pickled, called in every process) the sound of each recording that is
-    out of step is moved, by as much in all of its clips. DatasetError for a manifest that cannot be used.
+    out of step is moved, by as much in all of its clips. DatasetError for a manifest that cannot be used, or none of whose files is
+    there, InputError for a number that makes no clips.
     """
+    check_numbers(size, workers, clips_per_shard, max_seconds)
     rows, work = read_manifest(Path(manifest), split), Path(output).absolute() / ".work"  # workers may be in another folder
+    if not any((Path(videos) / row["file"]).is_file() for row in rows):  # before shards of an earlier run are replaced by nothing
+        raise DatasetError(f"none of the {len(rows)} files of {manifest} is in {videos}, not {rows[0]['file']} either; give --videos the "
+                           "folder that they are relative to")
     jobs = make_jobs(rows, Path(videos).absolute(), work, size, max_seconds, expert)
     work.mkdir(parents=True, exist_ok=True)
     todo = [job for job in jobs if not job.done.exists()]
@@ -91,6 +96,17 @@ def prepare(manifest: Path, videos: Path, output: Path, *, split: Optional[Seque
     progress.finish()
     for name in sorted({job.row["split"] for job in jobs}):
         assemble([job for job in jobs if job.row["split"] == name], Path(output) / name, name, clips_per_shard)
+
+
+def check_numbers(size: int, workers: Optional[int], clips_per_shard: int, max_seconds: float) -> None:
+    """InputError for a number that would end hours of work with no clips, or with clips that nobody can read."""
+    if size < 16 or size % 4:
+        raise InputError(f"found --size {size}; expected a multiple of 4, 16 or more")
+    for name, value in (("--workers", workers), ("--clips-per-shard", clips_per_shard)):
+        if value is not None and value < 1:
+            raise InputError(f"found {name} {value}; expected 1 or more")
+    if not max_seconds >= MIN_SECONDS:
+        raise InputError(f"found --max-seconds {max_seconds}; expected {MIN_SECONDS} or more, the least that a clip lasts")
 
 
 def make_jobs(rows: list[dict], videos: Path, work: Path, size: int, max_seconds: float,

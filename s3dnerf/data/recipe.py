@@ -5,13 +5,29 @@ import re
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Optional
+from string import Formatter
+from typing import Any, Optional
 
 from s3dnerf.data.manifest import COLUMNS, KEPT, write_manifest
 from s3dnerf.errors import DatasetError, InputError
 
 LEARNED = "train"
 """the split of people whom no list holds out"""
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+_text = ("a text", lambda value: isinstance(value, str))
+_list = ("a list of texts, each in quotes where it is a number", _texts)
+KINDS = {"name": _text, "clips": _text, "in_step_with": _text, "sound": _list, "lists": _list,
+         "held_out": ("a list of people for each split, such as {val: [ann, '007']}",
+                      lambda value: isinstance(value, dict) and all(map(_texts, value.values()))),
+         "same_person": ("a name for each other name, such as {ann2: ann}",
+                         lambda value: isinstance(value, dict) and _texts([*value, *value.values()])),
+         "margin": ("a number, 1 or more", lambda value: isinstance(value, (int, float)) and value >= 1)}
+"""what a recipe's keys must hold, in words and as a test"""
 
 
 @dataclass(frozen=True)
@@ -50,18 +66,27 @@ class Recipe:
         if not isinstance(content, dict) or {"name", "clips"} - set(content) or set(content) - set(known):
             found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
             raise InputError(f"{path} has {found}; expected name and clips, and of {', '.join(known[2:])} what applies")
+        wrong = next((name for name, value in content.items() if not KINDS[name][1](value)), None)
+        if wrong:
+            raise InputError(f"{path} has {wrong}: {content[wrong]!r}; expected {KINDS[wrong][0]}")
         recipe = cls(**content)
         recipe.check(path)
         return recipe
 
     def check(self, path: Path) -> None:
-        """InputError for an expression without a person, or for people who are held out twice."""
+        """InputError for an expression without a person, for a path of groups that it does not have, or for people who are held out
+        twice."""
         try:
             groups = re.compile(self.clips).groupindex
         except re.error as error:
             raise InputError(f"{path}: clips is no regular expression ({error}); correct it") from None
         if "person" not in groups:
             raise InputError(f"{path}: clips has the groups {', '.join(groups) or 'none'}; expected (?P<person>...) among them")
+        for text in [*self.sound, *filter(None, [self.in_step_with])]:
+            named = braces(text)
+            if named is None or not set(named) <= set(groups):
+                raise InputError(f"{path} has the path {text!r}; expected of {', '.join(f'{{{name}}}' for name in groups)} what it needs, "
+                                 "for these are the groups of clips")
         every = [person for people in self.held_out.values() for person in people]
         twice = {person for person in every if every.count(person) > 1}
         if twice:
@@ -103,6 +128,14 @@ class Recipe:
         heard = {row.get("sound") for row in found}
         return found, [file for file, row in rows.items() if row is None and file not in heard
                        and Path(file).suffix in (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".m4v")]
+
+
+def braces(text: str) -> Optional[list[str]]:
+    """The names in braces of a text; None where the braces do not fit together."""
+    try:
+        return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+    except ValueError:
+        return None
 
 
 def holds_sound(path: Path) -> bool:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -18,6 +19,9 @@ from s3dnerf.evaluation.report import Report
 from s3dnerf.evaluation.suite import Row, Suite
 from s3dnerf.processes import everybody
 from s3dnerf.types import Clip
+
+
+UNTRAINED = "no --ckpt_path was given: these are figures of weights as they were drawn, before any training"
 
 
 class ReportFigures(pl.Callback):
@@ -44,6 +48,7 @@ class ReportFigures(pl.Callback):
 
     def on_test_start(self, trainer, module) -> None:
         self.rows = []
+        self.untrained = not trainer.ckpt_path and not module.hparams.get("init_from")
         self.suite = Suite(Networks.load(**self.files, device=str(module.device)), Protocol())
 
     def on_test_batch_end(self, trainer, module, outputs, batch: Clip, batch_idx, dataloader_idx=0) -> None:
@@ -59,6 +64,7 @@ class ReportFigures(pl.Callback):
         rows = [row for rows in everybody(self.rows) for row in rows]
         if trainer.is_global_zero and rows:
             report = self.suite.report(rows)
+            report = replace(report, remarks=[*[UNTRAINED] * self.untrained, *report.remarks])
             self.write(report, Path(self.output or Path(folder, "report.json")))
             means = {f"test/{name}": found["mean"] for name, found in report.means.items()}
             for logger in trainer.loggers:

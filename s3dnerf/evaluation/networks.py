@@ -47,8 +47,10 @@ class Networks:
              syncnet: Optional[str] = None, judge: str = "lip-judge", device: str = "cpu") -> "Networks":
         """From files; what is not named is looked for in torch's cache, and `judge` "none" does without.
 
-        InputError for a file that does not exist, CheckpointError for one that holds something else.
+        InputError for a file that does not exist and for a GPU that does not, CheckpointError for a file that holds something else.
         """
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError("found no CUDA device; use --device cpu")
         builders = {"alexnet": load_lpips, "inception": _inception, "syncnet": _syncnet}
         found, missing, about = {}, {}, {}
         for name, file in (("alexnet", alexnet), ("inception", inception), ("arcface", arcface), ("syncnet", syncnet)):

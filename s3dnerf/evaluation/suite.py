@@ -1,7 +1,7 @@
 """All figures of pairs of videos, and the report."""
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
@@ -154,7 +154,7 @@ def chunks(made: Footage, true: Footage) -> Iterator[Chunk]:
 def find_pairs(generated: str, truth: str) -> list[tuple[Path, Path]]:
     """Videos and recordings of the same base name, in the order of their names; or the two files.
 
-    InputError where there are none, or a video has no recording.
+    InputError where there are none, a video has no recording, or two files of a folder have the same base name.
     """
     made, true = Path(generated), Path(truth)
     if made.is_file() and true.is_file():
@@ -163,8 +163,7 @@ def find_pairs(generated: str, truth: str) -> list[tuple[Path, Path]]:
         if not folder.is_dir():
             raise InputError(f"found {option} {folder}, which is no folder{' like the other' if folder.is_file() else ''}; give "
                              "two folders, or two files")
-    videos, recordings = ({path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEOS}
-                          for folder in (made, true))
+    videos, recordings = videos_of(made), videos_of(true)
     if not videos:
         raise InputError(f"no video in {made}; expected files that end in {', '.join(VIDEOS)}")
     alone = sorted(videos.keys() - recordings.keys())
@@ -172,6 +171,22 @@ def find_pairs(generated: str, truth: str) -> list[tuple[Path, Path]]:
         raise InputError(f"{len(alone)} of {len(videos)} videos have no recording of their name in {true}, such as {alone[0]}; "
                          "name the recordings like the videos")
     return [(videos[name], recordings[name]) for name in sorted(videos)]
+
+
+def videos_of(folder: Path) -> dict[str, Path]:
+    """The videos of a folder by base name. InputError for two of the same one."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in VIDEOS and found.setdefault(path.stem, path) != path:
+            raise InputError(f"{folder} has {found[path.stem].name} and {path.name}; expected one video of each base name")
+    return found
+
+
+def left_out(truth: str, pairs: Sequence[tuple[Path, Path]]) -> list[str]:
+    """A remark where recordings of a folder have no video: means without the clips that failed flatter."""
+    names = videos_of(Path(truth)) if Path(truth).is_dir() else {}
+    alone = sorted(names.keys() - {recording.stem for _, recording in pairs})
+    return [f"{len(alone)} of {len(names)} recordings have no video of their name, such as {alone[0]}; they are left out"] if alone else []
 
 
 def evaluate_files(suite: Suite, generated: str, truth: str, openface_generated: Optional[str] = None,
@@ -188,4 +203,5 @@ def evaluate_files(suite: Suite, generated: str, truth: str, openface_generated:
         rows.append(suite.measure(read_footage(made), read_footage(true), table))
         progress.advance(length)
     progress.finish()
-    return suite.report(rows, units)
+    report = suite.report(rows, units)
+    return replace(report, remarks=[*left_out(truth, pairs), *report.remarks])

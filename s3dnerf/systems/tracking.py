@@ -132,9 +132,9 @@ class LogRenderings(pl.Callback):
         folder = run_folder(trainer)
         if batch_idx >= self.clips or trainer.sanity_checking or not trainer.is_global_zero or folder is None:
             return
-        spoken = read_spoken(trainer.datamodule, batch.keys[0], self.frames)
+        step, key = trainer.global_step, trainer.datamodule.validated_on[batch_idx].key  # not the batch's: of two processes this one
+        spoken = read_spoken(trainer.datamodule, key, self.frames)  # has every second clip, and runs are compared by the same ones
         sheet, regions = clip_sheet(module, spoken.clip.to(module.device), self.size)
-        step, key = trainer.global_step, batch.keys[0]
         stem = folder / "renderings" / f"{key}-step{step:06d}"
         first = not any(stem.parent.glob(f"{key}-step*-recording.mp4"))
         write_sheet(sheet, regions, spoken.sound, stem, self.size)

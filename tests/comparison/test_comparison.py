@@ -66,6 +66,7 @@ def test_which_way_a_figure_gets_better(figure, sign):
 
 CASES = {"one run": (lambda a, d: [a], "two or more"), "twice": (lambda a, d: [a, a], "twice"),
          "nothing there": (lambda a, d: [a, "nowhere"], "nowhere"), "an empty folder": (lambda a, d: [a, str(d)], "metrics.csv"),
+         "a folder, not wandb": (lambda a, d: [a, "tests/comparison/nowhere"], "no run tests/comparison/nowhere; expected the folder"),
          "no page": (lambda a, d: [a, "b", "--output", "page.txt"], ".html"),
          "no folder": (lambda a, d: [a, "b", "--output", str(d / "x" / "page.html")], "no folder"),
          "no run": (lambda a, d: [], "--runs"), "push": (lambda a, d: [a, a, "--push", "a/b/c"], "entity/project")}

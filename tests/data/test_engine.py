@@ -1,6 +1,7 @@
 """Many jobs at once: each is done, in processes of its own, and what goes wrong is told."""
 import os
 import signal
+import subprocess
 import sys
 import time
 from functools import partial
@@ -10,7 +11,7 @@ import pytest
 
 from s3dnerf.cores import THREADS
 from s3dnerf.data.engine import AHEAD, KILLED, each_done, in_order
-from s3dnerf.errors import DependencyError, S3DNeRFError
+from s3dnerf.errors import DependencyError, InputError, S3DNeRFError
 
 
 def mark(folder, job):
@@ -27,6 +28,58 @@ def test_one_worker_is_this_process(tmp_path):
 def test_a_worker_that_is_killed_is_an_error_in_one_line_and_not_a_wait():
     with pytest.raises(S3DNeRFError, match="a worker was killed.*goes on where it stopped"):
         list(each_done(signal.raise_signal, [signal.SIGKILL, signal.SIGKILL], workers=2))
+
+
+KILLED_PARENT = """
+import sys
+from functools import partial
+from test_engine import stay
+from s3dnerf.data.engine import each_done, in_order
+if __name__ == "__main__":
+    start = {"each_done": partial(each_done, workers=2), "in_order": partial(in_order, workers=2)}[sys.argv[2]]
+    list(start(partial(stay, sys.argv[1]), [0, 1]))
+"""
+
+
+def stay(folder, job):
+    """Leaves the number of its process, and takes an hour."""
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(3600)
+
+
+@pytest.mark.parametrize("start", ["each_done", "in_order"])
+def test_workers_end_where_the_program_is_killed(tmp_path, start):
+    script, found = tmp_path / "program.py", tmp_path / "found"
+    found.mkdir()
+    script.write_text(KILLED_PARENT)
+    places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    program = subprocess.Popen([sys.executable, str(script), str(found), start], env=os.environ | {"PYTHONPATH": places})
+    workers = lambda: [int(path.name) for path in found.iterdir()]
+    try:
+        assert waited(lambda: len(workers()) == 2)
+    finally:
+        program.kill()
+        program.wait()
+    gone = waited(lambda: not any(map(alive, workers())), 60)
+    for process in filter(alive, workers()):
+        os.kill(process, signal.SIGKILL)
+    assert gone
+
+
+def alive(process):
+    """Whether a process is there, and no zombie that nobody asks for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def waited(true, seconds=240):
+    """Whether something came true in time."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    return true()
 
 
 def test_what_a_job_raises_is_raised():
@@ -46,6 +99,14 @@ def test_processes_have_one_thread_unless_the_user_says_otherwise(tmp_path, monk
 def test_without_ray_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(DependencyError, match=r"pip install 's3dnerf\[ray\]'"):
+        list(each_done(int, ["1"], "ray"))
+
+
+@pytest.mark.parametrize("address", ["", "nowhere"])
+def test_an_address_without_a_cluster_is_told_in_a_line(monkeypatch, address):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=f"no Ray cluster at RAY_ADDRESS={address} .*unset it"):
         list(each_done(int, ["1"], "ray"))
 
 

@@ -1,8 +1,10 @@
 """Batches of clips: what is drawn, what is decoded, who sees which shard."""
+import ast
 import json
 import pickle
 import random
 from collections import Counter
+from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from s3dnerf.data import module as data_module
 from s3dnerf.data.module import (ClipDataModule, Epoch, balanced, half, jitter_colours, make_clip, make_example,
                                  make_validation_example, usual_workers)
 from s3dnerf.data.shards import read_people, stored_clips, write_shards
@@ -227,3 +230,17 @@ def test_loaders_share_the_cores_of_the_job_beside_gpus(shards, monkeypatch, dev
     monkeypatch.setattr("os.sched_getaffinity", lambda _process: set(range(cores)), raising=False)
     assert usual_workers() == workers == ClipDataModule(train=str(shards)).workers
     assert ClipDataModule(train=str(shards), workers=5).workers == 5
+
+
+@pytest.mark.parametrize("file", ["module.py", "person.py", "person_frames.py", "person_windows.py", "shards.py"])
+def test_loader_processes_import_nothing_that_wandb_listens_for(file):
+    """At the first import of these packages wandb waits for a thread of its own, which a loader process, being a fork, does not
+    have: training with wandb would stand still at its first batch, for ever."""
+    from wandb.sdk.lib.telemetry import list_telemetry_imports
+
+    code = ast.parse((Path(data_module.__file__).parent / file).read_text())
+    later = [inner for function in ast.walk(code) if isinstance(function, ast.FunctionDef) for inner in ast.walk(function)]
+    names = {alias.name for inner in later if isinstance(inner, ast.Import) for alias in inner.names}
+    names |= {inner.module for inner in later if isinstance(inner, ast.ImportFrom)}
+    assert {"torch", "kornia"} <= set(list_telemetry_imports())
+    assert not {name.split(".")[0] for name in names} & set(list_telemetry_imports())

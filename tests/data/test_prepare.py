@@ -17,7 +17,7 @@ from s3dnerf.data.quality import longest_shot, refusal, track_slice
 from s3dnerf.data.shards import decode_sample, read_people
 from s3dnerf.data.sync import FARTHEST, SURE, SyncEstimate, cut_sound
 from s3dnerf.data.tracking import CropBox, Track, cut
-from s3dnerf.errors import DatasetError
+from s3dnerf.errors import DatasetError, InputError
 from s3dnerf.face import LANDMARKS_68, metric_face
 from s3dnerf.geometry import project
 from s3dnerf.media import VideoWriter, log_mel, mel_windows, read_frames, read_sound
@@ -369,13 +369,29 @@ def test_manifests_are_sorted_and_split(tmp_path):
     ("file\tperson\na\tb\n", None, "no column source, split"), ("", None, "no column file"),
     (MANIFEST + "ann/one.mp4\tann\ttrain\ttest\n", None, "2 files that would all be called ann-one"),
     (MANIFEST + "ann-one.mov\tann\ttrain\ttest\n", None, "2 files that would all be called ann-one"),
-    (MANIFEST, ["test"], "no clip of split test; it has train, val"), (None, None, "no manifest")])
+    (MANIFEST, ["test"], "no clip of split test; it has train, val"), (None, None, "no manifest"),
+    (MANIFEST + "one.mp4\tann\n", ["test"], "no split in line 12"), (MANIFEST.replace("\t", ","), None, "separated by tabs"),
+    (MANIFEST.encode("utf-16"), None, "no text in UTF-8"), (MANIFEST, None, "none of the 10 files")])
 def test_manifests_that_cannot_be_used_say_why(tmp_path, text, split, words):
     path = tmp_path / "manifest.tsv"
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DatasetError, match=words):
         prepare(path, Path("."), tmp_path / "out", split=split)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_out_of_a_spreadsheet_is_read(tmp_path):
+    path = tmp_path / "manifest.tsv"
+    path.write_text(MANIFEST, encoding="utf-8-sig")
+    assert len(read_manifest(path, None)) == 10
+
+
+@pytest.mark.parametrize("options", [{"size": 0}, {"size": 255}, {"clips_per_shard": 0}, {"workers": -1}, {"workers": 0},
+                                     {"max_seconds": 0.5}, {"max_seconds": float("nan")}])
+def test_numbers_that_make_no_clips_are_told_before_the_work(videos, tmp_path, options):
+    with pytest.raises(InputError, match=f"found --{next(iter(options)).replace('_', '-')} .*expected"):
+        prepare(videos / "manifest.tsv", videos, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 

@@ -79,7 +79,14 @@ def test_a_folder_becomes_a_manifest(tmp_path, capsys):
     (None, "no recipe"), ("name: [", "is no YAML"), ("- a\n", "has list; expected name and clips"),
     ("name: x\n", "has name; expected name and clips"), ("name: x\nclips: (?P<person>.)\ncrops: 1\n", "has name, clips, crops"),
     ("name: x\nclips: '('\n", "no regular expression"), ("name: x\nclips: (?P<view>.)\n", "has the groups view; expected"),
-    ("name: x\nclips: (?P<person>.)\nheld_out: {val: [a, b], test: [b]}\n", "holds b out twice")])
+    ("name: x\nclips: (?P<person>.)\nheld_out: {val: [a, b], test: [b]}\n", "holds b out twice"),
+    *((f"name: x\nclips: (?P<person>.)\n{line}\n", words) for line, words in [
+        ("held_out: {val: ann}", "has held_out: {'val': 'ann'}; expected a list of people"),
+        ("held_out: {val: [7]}", "expected a list of people"), ("held_out: [ann]", "expected a list of people"),
+        ("same_person: [ann]", "expected a name for each"), ("margin: big", "has margin: 'big'; expected a number"),
+        ("sound: '{person}.wav'", "expected a list of texts"), ("sound:", "has sound: None; expected a list"),
+        ("sound: ['{actor}.wav']", "has the path '{actor}.wav'; expected of {person} what"),
+        ("in_step_with: '{0}.mp4'", "has the path"), ("in_step_with: '{person.mp4'", "has the path")])])
 def test_recipes_that_make_no_sense_say_why(tmp_path, text, words):
     if text is not None:
         (tmp_path / "recipe.yaml").write_text(text)

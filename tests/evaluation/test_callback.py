@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from s3dnerf.cli import main
 from s3dnerf.data.module import ClipDataModule, make_clip, shard_paths
 from s3dnerf.data.whole_clips import whole_clips
-from s3dnerf.evaluation.callback import footage
+from s3dnerf.evaluation.callback import UNTRAINED, ReportFigures, footage
 from s3dnerf.evaluation.footage import read_footage
 from s3dnerf.evaluation.networks import Networks
 from s3dnerf.evaluation.suite import Suite
@@ -55,7 +56,25 @@ def test_two_processes_report_what_one_does(shards, tmp_path, capsys):
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert len(one["clips"]) == 4 == one["means"]["psnr"]["clips"] and done.stdout.count("4 clips, 120 frames") == 1
+    assert one["remarks"][0] == UNTRAINED
     assert one == two and 5 < one["means"]["psnr"]["mean"] < 60
+
+
+@pytest.mark.parametrize("checkpoint, options, told", [(None, {}, True), (None, {"init_from": None}, True), ("a.ckpt", {}, False),
+                                                        (None, {"init_from": {"": "one-shot-256"}}, False)])
+def test_weights_before_any_training_are_told(checkpoint, options, told):
+    callback = ReportFigures(judge="none")
+    callback.on_test_start(SimpleNamespace(ckpt_path=checkpoint), SimpleNamespace(device="cpu", hparams=options))
+    assert callback.untrained is told
+
+
+@pytest.mark.parametrize("content, found", [(None, "Checkpoint file not found"), ("{}", "is no checkpoint; give a .ckpt")])
+def test_a_checkpoint_that_is_none_is_told_in_a_line(shards, tmp_path, capsys, content, found):
+    path = tmp_path / "best.ckpt"
+    if content:
+        path.write_text(content)
+    assert main(words(shards, tmp_path, "report", "--ckpt_path", str(path))) == 2
+    assert found in capsys.readouterr().err and not (tmp_path / "report.json").exists()
 
 
 def test_frames_of_test_have_the_figures_that_evaluate_finds_in_a_video_of_them(shards, tmp_path):

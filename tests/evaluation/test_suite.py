@@ -1,6 +1,7 @@
 """The suite as a whole: nothing flatters, every region, and the report."""
 import json
 from dataclasses import fields, replace
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from s3dnerf.evaluation.figures import CLIP_FIGURES, FIGURES
 from s3dnerf.evaluation.footage import Footage
 from s3dnerf.evaluation.networks import Networks
 from s3dnerf.evaluation.protocol import REGIONS, Protocol
-from s3dnerf.evaluation.suite import Row, Suite, find_pairs
+from s3dnerf.evaluation.suite import Row, Suite, evaluate_files, find_pairs, left_out
 from s3dnerf.media import VideoWriter
 from s3dnerf.significance import Interval, interval
 
@@ -186,6 +187,29 @@ def test_folders_and_files_are_paired_by_name(tmp_path):
     assert find_pairs(str(made / "a.mp4"), str(true / "c.mp4"))[0][1].name == "c.mp4"
     with pytest.raises(InputError, match="two folders, or two files"):
         find_pairs(str(made / "a.mp4"), str(true))
+    (true / "b.mov").write_bytes(b"x")
+    with pytest.raises(InputError, match="true has b.mov and b.mp4; expected one video of each"):
+        find_pairs(str(made), str(true))
+
+
+def test_recordings_without_a_video_are_told_as_their_absence_flatters(suite, recording, tmp_path):
+    for name in ("made/x", "true/x", "true/y", "true/z"):
+        path = tmp_path / f"{name}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        with VideoWriter(path, 128, 128, sound=recording.sound[:5 * 640]) as video:
+            for frame in islice(recording.frames(), 5):
+                video.write(frame)
+    report = evaluate_files(suite, str(tmp_path / "made"), str(tmp_path / "true"))
+    assert report.remarks[0] == "2 of 3 recordings have no video of their name, such as y; they are left out"
+    assert not left_out(str(tmp_path / "true/z.mp4"), [(tmp_path / "made/x.mp4", tmp_path / "true/z.mp4")])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told_in_a_line(tmp_path, capsys):
+    for name in ("made", "true"):
+        (tmp_path / name).mkdir()
+    words = ["--generated", str(tmp_path / "made"), "--truth", str(tmp_path / "true"), "--output", str(tmp_path / "report.json")]
+    assert main(["evaluate", *words, "--device", "cuda"]) == 2 and "no CUDA device" in capsys.readouterr().err
 
 
 def test_the_command_writes_a_whole_report_and_prints_the_table(recording, tmp_path, capsys):

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -11,7 +12,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
-from s3dnerf.systems import Tracking, Wandb
+from s3dnerf.systems import Tracking, Wandb, tracking
 from s3dnerf.systems.base import ModelSystem
 from s3dnerf.systems.tracking import append_rows, commit, gathered, intervals
 from s3dnerf.types import Clip
@@ -146,6 +147,22 @@ def test_a_clip_that_the_shards_do_not_have_is_told(shards):
     assert torch.equal(spoken.clip.portrait.image, clip.portrait.image)
     with pytest.raises(DatasetError, match="no clip nobody"):
         read_spoken(data, "nobody", 10)
+
+
+def test_the_first_clips_are_shown_whatever_clips_this_process_has(monkeypatch, tmp_path):
+    read = []
+    spoken = SimpleNamespace(clip=SimpleNamespace(to=lambda device: None), sound=None)
+    monkeypatch.setattr(tracking, "read_spoken", lambda data, key, frames: read.append(key) or spoken)
+    monkeypatch.setattr(tracking, "clip_sheet", lambda *_: (torch.zeros(1, 3, 8, 8), None))
+    for name in ("write_sheet", "write_video"):
+        monkeypatch.setattr(tracking, name, lambda *_: None)
+    data = SimpleNamespace(validated_on=[SimpleNamespace(key=key) for key in "abcd"])
+    trainer = SimpleNamespace(sanity_checking=False, is_global_zero=True, global_step=5, loggers=[CSVLogger(str(tmp_path))],
+                              datamodule=data)
+    for index, key in enumerate("ac"):  # those of the first of two processes
+        tracking.LogRenderings(clips=2).on_validation_batch_end(trainer, SimpleNamespace(device="cpu"), None,
+                                                               SimpleNamespace(keys=(key,)), index)
+    assert read == ["a", "b"]
 
 
 @pytest.mark.parametrize("mode, offline", [(None, True), ("offline", True), ("online", False), ("disabled", False)])
