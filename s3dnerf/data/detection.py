@@ -14,8 +14,8 @@ from s3dnerf.errors import DependencyError, InputError
 SIDE = 512
 """smaller pictures are enlarged before faces are looked for"""
 LEAST_SIDE, STRIP = 16, 20
-"""pixels of a picture's short side, and how many times as long the other one may be: MediaPipe ends the process over sides beyond
-32,767 pixels and fails over a single one, and a strip has thousands of tiles"""
+"""pixels of a photo's short side, and how many times as long the other one may be: a strip has thousands of tiles, and MediaPipe
+fails over a single pixel, and ends the process over sides beyond 32,767"""
 
 
 class FaceDetector:
@@ -47,11 +47,11 @@ class FaceDetector:
                 for face in result.multi_face_landmarks or []]
 
     def all_faces(self, image: np.ndarray) -> list[np.ndarray]:
-        """`faces` of a photo, or, where there are none, `small_faces`. InputError for a photo that is next to nothing, or a strip."""
+        """`faces` of a photo, or, where there are none, `small_faces`. InputError for next to nothing, and for a strip."""
         height, width = image.shape[:2]
         if min(height, width) < max(LEAST_SIDE, max(height, width) / STRIP):
-            raise InputError(f"the photo has {width} x {height} pixels, in which no face can be; expected {LEAST_SIDE} or more, and "
-                             f"no side {STRIP} times as long as the other: crop it around the face")
+            raise InputError(f"the photo has {width} x {height} pixels, in which no face can be; expected {LEAST_SIDE} or more, "
+                             f"and no side {STRIP} times as long as the other: crop it around the face")
         return self.faces(image) or self.small_faces(image)
 
     def small_faces(self, image: np.ndarray) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -15,7 +15,7 @@ import s3dnerf
 from s3dnerf.media import FPS, SAMPLE_RATE
 from s3dnerf.service import glimpses, streaming, videos
 from s3dnerf.service.crew import Crew
-from s3dnerf.service.schema import LimitsBody
+from s3dnerf.service.schema import ERRORS, KEY, LimitsBody
 from s3dnerf.service.security import COOKIE, Gate
 from s3dnerf.service.settings import Refusal, Settings
 from s3dnerf.service.state import Service
@@ -87,7 +87,7 @@ def _about(app: FastAPI) -> None:
         """Whether the server answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["service"])
+    @app.get("/readyz", responses={503: ERRORS[503]}, tags=["service"])
     async def readyz(request: Request):
         """Whether a worker has loaded its weights."""
         crew = request.app.state.service.crew
@@ -95,7 +95,7 @@ def _about(app: FastAPI) -> None:
             raise Refusal(503, "not_ready", crew.why or "the weights are being loaded; try again in a moment", 2)
         return {"status": "ready"}
 
-    @app.get("/metrics", tags=["service"])
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["service"])
     def metrics(request: Request):
         """Figures for Prometheus."""
         service = request.app.state.service
@@ -113,7 +113,7 @@ def _keys(app: FastAPI, settings: Settings) -> None:
                 "sample_rate": SAMPLE_RATE, "fps": FPS, "api_key": settings.api_key is not None,
                 "image_types": [f"image/{kind.lower()}" for kind in IMAGES], "sound_types": list(SOUNDS.values())}
 
-    @app.post("/v1/login", status_code=204, tags=["service"])
+    @app.post("/v1/login", status_code=204, responses={401: ERRORS[401]}, dependencies=KEY, tags=["service"])
     async def login(request: Request):
         """Gives a cookie that stands for the key."""
         response = Response(status_code=204)
