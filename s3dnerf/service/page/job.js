@@ -123,6 +123,7 @@ function fail(title, text, calm = false) {
   $("failed-title").textContent = title;
   $("reason").textContent = text;
   $("reason").classList.toggle("problem", !calm);
+  video.pause(); // what was there already would be heard
   show(video, false);
   show($("picture"), $("picture").src !== "");
   reach(0);
@@ -139,11 +140,12 @@ export function refused(error) {
 function done() {
   source?.close();
   unwatch();
-  const at = video.hidden ? 0 : video.currentTime;
+  const at = video.hidden ? 0 : video.currentTime, watched = !video.hidden && !video.paused;
   enter("done");
   video.poster = `${job.preview_url}?frame=${job.frames_done}`;
   video.src = job.video_url;
   video.currentTime = at;
+  if (watched) video.play().catch(() => {}); // who watched it while it rendered sees the rest
   if (job.width) shape(job.width, job.height);
   show(video);
   show([$("picture"), $("empty")], false);
@@ -193,7 +195,7 @@ $("divider").onpointerdown = (event) => {
 };
 $("divider").onpointerup = $("divider").onpointercancel = () => { $("divider").onpointermove = null; };
 $("watch").onclick = () => {
-  video.removeAttribute("poster");
+  video.poster = $("picture").src; // until the first half second is there
   show(video);
   show([$("watch"), $("picture")], false);
   unwatch = stream.play(video, `${job.video_url}?stream=1`, () => {

@@ -185,7 +185,7 @@ $("listen").onclick = () => {
   const media = job.playable() ?? $("voice");
   if (media.paused) media.play(); else media.pause();
 };
-for (const media of [$("voice"), $("video")]) for (const name of ["play", "pause", "ended"]) {
+for (const media of [$("voice"), $("video")]) for (const name of ["play", "pause", "ended", "emptied"]) {
   media.addEventListener(name, () => {
     $("listen").classList.toggle("on", !media.paused);
     $("listen").setAttribute("aria-label", media.paused ? "Play" : "Pause");

@@ -76,6 +76,21 @@ def test_a_server_with_a_key_asks_for_it_once(page, serve, bundle):
     assert not page.shown("lock")
 
 
+def test_what_a_renderer_went_away_over_is_told_and_not_sent_again(page, running, monkeypatch):
+    from s3dnerf.service.settings import Refusal
+
+    asked = []
+
+    async def crash(make, seconds=60.0):
+        asked.append(make)
+        raise Refusal(503, "crashed", "the renderer went away over this request; try again", 2)
+
+    monkeypatch.setattr(running.service.crew, "ask", crash)
+    page.open(running).offer(str(ASSETS / "demo_photo.jpg"))
+    page.until("document.querySelector('#notes .problem') !== null", 20)
+    assert "went away" in page.text("notes") and len(asked) == 1
+
+
 def test_a_server_that_is_full_or_gone_is_told(page, running, voices, monkeypatch):
     from s3dnerf.service.settings import Refusal
 
