@@ -33,6 +33,16 @@ def test_a_login_gives_a_cookie_that_does_instead(locked):
         assert page.get("/v1/people").status_code == 401
 
 
+@pytest.mark.parametrize("key", ["sésame", "a line\n", " open"])
+def test_a_key_that_no_header_brings_is_refused_at_the_start(bundle, key):
+    from s3dnerf.errors import InputError
+    from s3dnerf.service.server import serve
+    from s3dnerf.service.settings import Settings
+
+    with pytest.raises(InputError, match="S3DNERF_API_KEY"):
+        serve(Settings(bundle, api_key=key), "127.0.0.1", -1)  # no port: it must not get that far
+
+
 def test_every_answer_has_the_headers_that_keep_a_page_safe(locked):
     for path in ("/healthz", "/v1/people", "/nothing", "/openapi.json"):
         headers = locked.client.get(path).headers

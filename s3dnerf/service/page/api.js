@@ -28,9 +28,11 @@ function unlocked() {
     const problem = document.getElementById("lock-problem");
     form.onsubmit = async (event) => {
       event.preventDefault();
-      const answer = await fetch("v1/login", { method: "POST", headers: { "X-API-Key": form.elements.key.value.trim() } });
-      problem.hidden = answer.ok;
-      if (answer.ok) {
+      const key = form.elements.key.value.trim(), possible = /^[ -~]*$/.test(key); // else no header brings it
+      const answer = possible ? await fetch("v1/login", { method: "POST", headers: { "X-API-Key": key } }).catch(() => null) : { ok: false };
+      problem.textContent = answer ? "This is not the key." : "The server cannot be reached; try again.";
+      problem.hidden = answer?.ok ?? false;
+      if (answer?.ok) {
         resolve(true);
         dialog.close();
       }

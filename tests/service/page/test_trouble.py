@@ -65,6 +65,10 @@ def test_a_server_with_a_key_asks_for_it_once(page, serve, bundle):
     locked = serve(Settings(bundle, api_key="open sesame", spare=False)).ready()
     page.open(locked)
     page.until("document.getElementById('lock').open")
+    page.find("key").send_keys("ключ\n")  # which no header can bring
+    page.until("!document.getElementById('lock-problem').hidden")
+    page.script("document.getElementById('lock-problem').hidden = true")
+    page.find("key").clear()
     page.find("key").send_keys("guess\n")
     page.until("!document.getElementById('lock-problem').hidden")
     page.find("key").clear()
