@@ -11,7 +11,7 @@ const video = $("video");
 let job = null, source = null; // the one that is shown, and its events
 let origin = null; // { draw(canvas, frame) } of the photo, where this page has it
 let loading = false, told = 0;
-let unwatch = () => {}; // ends what is watched while it is made
+let unwatch = () => {}; // ends what is watched while it is made, or waited for while it is kept
 let changed = () => {};
 
 export function onchange(callback) {
@@ -163,6 +163,23 @@ function done() {
   reach(0);
   document.title = "Ready – s3dnerf";
   $("done-title").focus();
+  if (job.expires) expire(job);
+}
+
+// Says so when the server has deleted it, whose clock may be another.
+function expire(of) {
+  const look = async () => {
+    const gone = await json(of.url).then(() => false, (error) => error.status === 404);
+    if (job?.id !== of.id) return;
+    if (!gone) return wait(60_000);
+    fail("The video has expired", `It was kept until ${time(of.expires)}, and has to be made again.`, true);
+    changed();
+  };
+  const wait = (ms) => {
+    const timer = setTimeout(look, ms);
+    unwatch = () => clearTimeout(timer);
+  };
+  wait(Math.min(2 ** 31 - 1, Math.max(1000, 1000 * of.expires - Date.now() + 2000)));
 }
 
 function compare(on) {

@@ -116,3 +116,15 @@ def test_a_server_that_is_full_or_gone_is_told(page, running, voices, monkeypatc
     page.window.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **line})
     page.click("retry")
     page.state("done")
+
+
+def test_a_video_that_has_expired_is_no_longer_offered(page, running, voices):
+    page.open(running).ready(speech=voices / "short.wav")
+    page.script("const real = self.setTimeout; self.setTimeout = (act, ms) => real(act, Math.min(ms, 200))")  # an hour is long
+    page.start("face")
+    page.state("done")
+    (job,) = running.client.get("/v1/videos", headers={"X-Gallery": page.script(MINE)}).json()["videos"]
+    running.client.delete(job["url"])
+    page.state("failed", seconds=20)
+    assert page.text("failed-title") == "The video has expired"
+    page.until("document.getElementById('gallery').hidden", 20)
