@@ -16,7 +16,7 @@ from s3dnerf.media import FPS, SAMPLE_RATE
 from s3dnerf.service import glimpses, streaming, videos
 from s3dnerf.service.crew import Crew
 from s3dnerf.service.schema import ERRORS, KEY, LimitsBody
-from s3dnerf.service.security import COOKIE, Gate
+from s3dnerf.service.security import COOKIE, HEADERS, Gate
 from s3dnerf.service.settings import Refusal, Settings
 from s3dnerf.service.state import Service
 from s3dnerf.service.uploads import IMAGES, SOUNDS
@@ -24,6 +24,7 @@ from s3dnerf.service.uploads import IMAGES, SOUNDS
 PAGE = Path(__file__).parent / "page"
 EXAMPLE = {name: PAGE.parents[1] / "assets" / f"demo_{name}" for name in ("photo.jpg", "speech.wav")}
 CODES = {400: "bad_request", 404: "not_found", 405: "not_found", 413: "too_large"}
+NOTHING = "nothing answers this here; /openapi.json lists what does"
 
 
 def create_app(settings: Settings, crew=Crew) -> FastAPI:
@@ -135,12 +136,15 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
         told = error.errors()[0]
         error = Refusal(422, "invalid_option", f"found {'.'.join(map(str, told['loc'][1:]))}: {told['msg']}")
     elif isinstance(error, HTTPException):
-        error = Refusal(error.status_code, CODES.get(error.status_code, "bad_request"), str(error.detail).splitlines()[0])
+        told = str(error.detail).splitlines()[0]
+        told = NOTHING if told in ("Not Found", "Method Not Allowed") else told
+        error = Refusal(error.status_code, CODES.get(error.status_code, "bad_request"), told)
     request.app.state.service.metrics.refused.labels(error.code).inc()
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     return JSONResponse(error.body(), error.status, headers)
 
 
 async def fail(request: Request, error: Exception) -> JSONResponse:
-    """What a client sees of a mistake of ours; the log has the rest."""
-    return JSONResponse(Refusal(500, "internal", "something went wrong; the service's log tells what").body(), 500)
+    """What a client sees of a mistake of ours; the log has the rest. It goes out past the gate, which adds headers else."""
+    headers = {name.decode(): value.decode() for name, value in HEADERS.items()}
+    return JSONResponse(Refusal(500, "internal", "something went wrong; the service's log tells what").body(), 500, headers)
