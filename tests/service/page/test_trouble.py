@@ -29,6 +29,14 @@ def test_what_cannot_be_used_is_told_and_all_else_is_kept(page, running, voices)
     page.state("done")
 
 
+def test_a_voice_that_is_too_long_is_told_until_there_is_another(page, running, voices, wav, tmp_path):
+    (tmp_path / "long.wav").write_bytes(wav([0.0] * 16000 * 31))
+    page.open(running).offer(speech=tmp_path / "long.wav")
+    page.until("document.getElementById('notes').textContent.includes('at most 0:30')")
+    page.offer(speech=voices / "short.wav")
+    page.until("document.getElementById('notes').textContent === ''", 10)
+
+
 def test_a_view_that_is_still_rendered_is_not_waited_for_elsewhere(page, running, voices):
     page.open(running).ready(speech=voices / "none.wav")
     page.script("""const real = self.fetch;
