@@ -88,7 +88,8 @@ class Session:
 
     def ready(self) -> Iterator[Spoken]:
         """What the client is told first."""
-        told = {"type": "ready", "width": self.scene.width, "height": self.scene.height, "fps": FPS, "sample_rate": SAMPLE_RATE,
+        shown = self.writer or self.scene  # a film of odd size loses a row or column
+        told = {"type": "ready", "width": shown.width, "height": shown.height, "fps": FPS, "sample_rate": SAMPLE_RATE,
                 "look_ahead": LOOK_AHEAD / SAMPLE_RATE, "mime": self.writer.mime if self.writer else "image/jpeg"}
         yield Spoken(self.id, (), told)
         if self.writer:
