@@ -9,10 +9,13 @@ from typing import Iterator
 
 import numpy as np
 
-from s3dnerf.errors import DependencyError
+from s3dnerf.errors import DependencyError, InputError
 
 SIDE = 512
 """smaller pictures are enlarged before faces are looked for"""
+LEAST_SIDE, STRIP = 16, 20
+"""pixels of a photo's short side, and how many times as long the other one may be: a strip has thousands of tiles, and MediaPipe
+fails over a single pixel, and ends the process over sides beyond 32,767"""
 
 
 class FaceDetector:
@@ -42,6 +45,14 @@ class FaceDetector:
         result = self._mesh.process(np.ascontiguousarray(image))
         return [np.array([(point.x * width, point.y * height) for point in face.landmark])
                 for face in result.multi_face_landmarks or []]
+
+    def all_faces(self, image: np.ndarray) -> list[np.ndarray]:
+        """`faces` of a photo, or, where there are none, `small_faces`. InputError for next to nothing, and for a strip."""
+        height, width = image.shape[:2]
+        if min(height, width) < max(LEAST_SIDE, max(height, width) / STRIP):
+            raise InputError(f"the photo has {width} x {height} pixels, in which no face can be; expected {LEAST_SIDE} or more, "
+                             f"and no side {STRIP} times as long as the other: crop it around the face")
+        return self.faces(image) or self.small_faces(image)
 
     def small_faces(self, image: np.ndarray) -> list[np.ndarray]:
         """Like `faces`, of faces too small for the face mesh to find by itself: another network looks for them in ever

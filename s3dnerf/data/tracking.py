@@ -158,10 +158,10 @@ class FaceTracker:
     def portrait(self, image: np.ndarray, size: int = 256) -> tuple[Portrait, CropBox, list[str]]:
         """The largest face of a photo [H, W, 3] uint8 as a portrait, where it was cut from, and remarks for the user.
 
-        InputError if there is no face, or it is too small or turned away by more than 45 degrees.
+        InputError if there is no face, or it is too small or turned away by more than 45 degrees; or for a strip of a photo.
         """
         with FaceDetector(still=True) as detector:
-            faces = detector.faces(image) or detector.small_faces(image)
+            faces = detector.all_faces(image)
         if not faces:
             raise InputError("no face was found in the photo; use a sharp, frontal photo in which the face fills a third")
         landmarks, others = _largest(faces)

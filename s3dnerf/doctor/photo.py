@@ -41,8 +41,11 @@ def examine_photo(path: str) -> list[Finding]:
     except InputError as error:
         return [Finding("photo", State.STOP, str(error))]
     findings = [_file(path, image)]
-    with FaceDetector(still=True) as detector:
-        faces = detector.faces(image) or detector.small_faces(image)
+    try:
+        with FaceDetector(still=True) as detector:
+            faces = detector.all_faces(image)
+    except InputError as error:
+        return [*findings, Finding("face", State.STOP, str(error))]
     if not faces:
         return [*findings, Finding("face", State.STOP, "none was found; use a sharp, frontal photo in which the face fills a third")]
     faces.sort(key=lambda face: -np.prod(np.ptp(face, axis=0)))

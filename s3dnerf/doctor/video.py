@@ -90,7 +90,11 @@ def _sound(path: str, track: Track, first: int, has_sound: bool, matcher: Callab
         return [Finding("sound", State.CAREFUL, str(error))]
     if is_silent(sound):
         return [Finding("sound", State.CAREFUL, "the track is silent; the video can be followed, but no person learned from it")]
-    return [*examine_samples(sound), in_step(path, track, first, sound, matcher())]
+    try:
+        step = in_step(path, track, first, sound, matcher())
+    except InputError as error:  # of a part that is too short
+        step = Finding("sync", State.CAREFUL, f"not looked at: {error}")
+    return [*examine_samples(sound), step]
 
 
 def in_step(path: str, track: Track, first: int, sound: np.ndarray, match: Matcher) -> Finding:

@@ -117,11 +117,12 @@ def read_manifest(path: Path) -> Optional[Manifest]:
     DependencyError without the extra.
     """
     c2pa = _library()
-    if path.suffix.lower() not in KINDS:
+    kind = _kind(path)
+    if kind is None:
         return None
     offline = c2pa.Context.from_dict({"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}})
     try:
-        with path.open("rb") as file, c2pa.Reader(KINDS[path.suffix.lower()], file, context=offline) as reader:
+        with path.open("rb") as file, c2pa.Reader(kind, file, context=offline) as reader:
             active, state = reader.get_active_manifest(), reader.get_validation_state()
             results = reader.get_validation_results() or {}
     except c2pa.C2paError as error:
@@ -133,6 +134,15 @@ def read_manifest(path: Path) -> Optional[Manifest]:
     signer = ", ".join(filter(None, (signature.get("issuer"), signature.get("common_name"))))
     return Manifest(str(state), signer or None, SYNTHETIC in json.dumps((active or {}).get("assertions", [])),
                     tuple(dict.fromkeys(failure["code"] for failure in failures)))
+
+
+def _kind(path: Path) -> Optional[str]:
+    """The media type by content, because a downloaded file may have any name; None where there is no room for a manifest."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] != b"ftyp":
+        return None
+    return KINDS[".mov" if head[8:] == b"qt  " else ".mp4"]
 
 
 def certificate_folder() -> Path:

@@ -72,8 +72,6 @@ def read_comment(path: Path) -> Optional[dict[str, str]]:
 
 def read_xmp(path: Path) -> Optional[dict[str, str]]:
     """What the XMP packet of a file says, with IPTC's digital source type; None where there is none."""
-    if path.suffix.lower() not in BOXED:
-        return None
     for packet in _packets(path):
         try:
             root = ElementTree.fromstring(packet.decode("utf-8", "replace").strip("\x00 \n\ufeff"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -15,8 +15,8 @@ import s3dnerf
 from s3dnerf.media import FPS, SAMPLE_RATE
 from s3dnerf.service import glimpses, streaming, videos
 from s3dnerf.service.crew import Crew
-from s3dnerf.service.schema import LimitsBody
-from s3dnerf.service.security import COOKIE, Gate
+from s3dnerf.service.schema import ERRORS, KEY, LimitsBody
+from s3dnerf.service.security import COOKIE, HEADERS, Gate
 from s3dnerf.service.settings import Refusal, Settings
 from s3dnerf.service.state import Service
 from s3dnerf.service.uploads import IMAGES, SOUNDS
@@ -24,6 +24,7 @@ from s3dnerf.service.uploads import IMAGES, SOUNDS
 PAGE = Path(__file__).parent / "page"
 EXAMPLE = {name: PAGE.parents[1] / "assets" / f"demo_{name}" for name in ("photo.jpg", "speech.wav")}
 CODES = {400: "bad_request", 404: "not_found", 405: "not_found", 413: "too_large"}
+NOTHING = "nothing answers this here; /openapi.json lists what does"
 
 
 def create_app(settings: Settings, crew=Crew) -> FastAPI:
@@ -87,7 +88,7 @@ def _about(app: FastAPI) -> None:
         """Whether the server answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["service"])
+    @app.get("/readyz", responses={503: ERRORS[503]}, tags=["service"])
     async def readyz(request: Request):
         """Whether a worker has loaded its weights."""
         crew = request.app.state.service.crew
@@ -95,7 +96,7 @@ def _about(app: FastAPI) -> None:
             raise Refusal(503, "not_ready", crew.why or "the weights are being loaded; try again in a moment", 2)
         return {"status": "ready"}
 
-    @app.get("/metrics", tags=["service"])
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["service"])
     def metrics(request: Request):
         """Figures for Prometheus."""
         service = request.app.state.service
@@ -113,7 +114,7 @@ def _keys(app: FastAPI, settings: Settings) -> None:
                 "sample_rate": SAMPLE_RATE, "fps": FPS, "api_key": settings.api_key is not None,
                 "image_types": [f"image/{kind.lower()}" for kind in IMAGES], "sound_types": list(SOUNDS.values())}
 
-    @app.post("/v1/login", status_code=204, tags=["service"])
+    @app.post("/v1/login", status_code=204, responses={401: ERRORS[401]}, dependencies=KEY, tags=["service"])
     async def login(request: Request):
         """Gives a cookie that stands for the key."""
         response = Response(status_code=204)
@@ -135,12 +136,15 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
         told = error.errors()[0]
         error = Refusal(422, "invalid_option", f"found {'.'.join(map(str, told['loc'][1:]))}: {told['msg']}")
     elif isinstance(error, HTTPException):
-        error = Refusal(error.status_code, CODES.get(error.status_code, "bad_request"), str(error.detail).splitlines()[0])
+        told = str(error.detail).splitlines()[0]
+        told = NOTHING if told in ("Not Found", "Method Not Allowed") else told
+        error = Refusal(error.status_code, CODES.get(error.status_code, "bad_request"), told)
     request.app.state.service.metrics.refused.labels(error.code).inc()
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     return JSONResponse(error.body(), error.status, headers)
 
 
 async def fail(request: Request, error: Exception) -> JSONResponse:
-    """What a client sees of a mistake of ours; the log has the rest."""
-    return JSONResponse(Refusal(500, "internal", "something went wrong; the service's log tells what").body(), 500)
+    """What a client sees of a mistake of ours; the log has the rest. It goes out past the gate, which adds headers else."""
+    headers = {name.decode(): value.decode() for name, value in HEADERS.items()}
+    return JSONResponse(Refusal(500, "internal", "something went wrong; the service's log tells what").body(), 500, headers)

@@ -11,12 +11,12 @@ from s3dnerf.service.crew import speaker
 from s3dnerf.service.jobs import Inputs
 from s3dnerf.service.messages import Look, Preview
 from s3dnerf.service.options import flag, options
-from s3dnerf.service.schema import ERRORS, FACE_FORM, PREVIEW_FORM, FaceSeen, PeopleList
+from s3dnerf.service.schema import ERRORS, FACE_FORM, GALLERY, KEY, PREVIEW_FORM, FaceSeen, PeopleList, gives
 from s3dnerf.service.settings import Refusal
 from s3dnerf.service.uploads import load
 from s3dnerf.service.videos import gallery, service_of
 
-router = APIRouter(prefix="/v1", responses=ERRORS, tags=["before"])
+router = APIRouter(prefix="/v1", responses=ERRORS, dependencies=KEY, tags=["before"])
 WAITING = 32
 """looks and previews that may wait"""
 
@@ -69,7 +69,7 @@ async def forget(request: Request, id: str):
     return Response(status_code=204)
 
 
-@router.post("/preview", response_class=Response, openapi_extra=PREVIEW_FORM)
+@router.post("/preview", response_class=Response, responses=gives("image/jpeg"), openapi_extra=PREVIEW_FORM | GALLERY)
 async def preview(request: Request):
     """One frame, as JPEG. Where a newer request of the same `X-Gallery` has come in meanwhile, 409."""
     service, owner = service_of(request), gallery(request)

@@ -47,7 +47,7 @@ class LiveDrive(SpeechDrive):
     def ready(self) -> int:
         """How many frames, from the first on, have all the speech that they are made of."""
         if self.ended:
-            return frame_count(self.heard)
+            return frame_count(self.heard) if self.heard else 0
         return max(0, (self.heard - LOOK_AHEAD) // SAMPLES_PER_FRAME + 1)
 
     def hear(self, sound: np.ndarray) -> None:
@@ -88,7 +88,8 @@ class Session:
 
     def ready(self) -> Iterator[Spoken]:
         """What the client is told first."""
-        told = {"type": "ready", "width": self.scene.width, "height": self.scene.height, "fps": FPS, "sample_rate": SAMPLE_RATE,
+        shown = self.writer or self.scene  # a film of odd size loses a row or column
+        told = {"type": "ready", "width": shown.width, "height": shown.height, "fps": FPS, "sample_rate": SAMPLE_RATE,
                 "look_ahead": LOOK_AHEAD / SAMPLE_RATE, "mime": self.writer.mime if self.writer else "image/jpeg"}
         yield Spoken(self.id, (), told)
         if self.writer:
@@ -111,7 +112,7 @@ class Session:
             self.shown, self.next = self.shown + len(frames), ready
             parts = self._mp4(frames, first) if self.writer else self._pictures(frames, first)
             yield Spoken(self.id, parts, self._report(ready - 1))
-        if self.drive.ended and self.next >= frame_count(self.drive.heard):
+        if self.drive.ended and self.next >= self.drive.ready:
             self.over = True
             rest = (self.writer.close(),) if self.writer else ()
             told = {"type": "end", "frames": self.shown, "dropped": self.next - self.shown}

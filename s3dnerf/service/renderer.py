@@ -178,7 +178,8 @@ class Renderer:
         if len(video) > self.settings.max_seconds * FPS + 1:
             raise InputError(f"the speech lasts {len(video) / FPS:.0f} s; expected at most {self.settings.max_seconds:g} s")
         self.running[task.id] = Running(task, video, self.folder)
-        yield Staged(task.id, "rendering", len(video), (video.width, video.height), tuple(video.statistics.remarks))
+        size = video.width + video.width % 2, video.height + video.height % 2  # of the file, see `media.VideoWriter`
+        yield Staged(task.id, "rendering", len(video), size, tuple(video.statistics.remarks))
 
     def _video(self, speaker: Speaker, sound, options: Options, backdrop, files: dict[str, bytes], id: str) -> TalkingVideo:
         """As `TalkingHead.speak`; files of the task lie in a folder only as long as they are read."""

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from typing import Optional
 
+from fastapi import Security
+from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, Field
 
 
@@ -116,4 +118,13 @@ VIDEO_FORM = form(["consent"], **SPEAKER, **VIEW, speech=BINARY, consent=TEXT | 
                   keep=SWITCH)
 FACE_FORM = form(["photo"], photo=BINARY, keep=SWITCH)
 PREVIEW_FORM = form([], **SPEAKER, **VIEW, mouth={"type": "string", "enum": ["rest", "open"]})
-ERRORS = {status: {"model": ErrorBody} for status in (400, 401, 404, 408, 409, 413, 415, 422, 429, 503)}
+ERRORS = {status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)}
+GALLERY = {"parameters": [{"name": "X-Gallery", "in": "header", "required": False, "description": "under which a client keeps what "
+                           "it makes together, made up by it", "schema": TEXT | {"pattern": "^[A-Za-z0-9_-]{16,64}$"}}]}
+KEY = [Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="where the service was started with one"))]
+"""for the document alone: the gate has asked for the key"""
+
+
+def gives(kind: str) -> dict:
+    """The part of an OpenAPI operation that says of what kind an answer that is no JSON is."""
+    return {200: {"description": "Successful Response", "content": {kind: {"schema": BINARY}}}}

@@ -23,6 +23,10 @@ def serve(settings: Settings, host: str, port: int, ray: bool = False) -> None:
     from s3dnerf.models.hub import find_weights
 
     find_weights(settings.weights)
+    key = settings.api_key or ""
+    if not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise InputError("S3DNERF_API_KEY has what no header can bring; expected ASCII letters, digits and signs, and no space at "
+                         "either end")
     if settings.people is not None and not Path(settings.people).is_dir():
         raise InputError(f"no folder {settings.people} of people; make it, or leave --people out")
     if host in LOCAL:

@@ -105,7 +105,7 @@ async def _speak(socket: WebSocket, said: asyncio.Queue) -> None:
     while True:
         message = await said.get()
         if isinstance(message, Failed):
-            raise Refusal(503 if message.code == "crashed" else 422, message.code, message.message)
+            raise Refusal({"crashed": 503, "internal": 500}.get(message.code, 422), message.code, message.message)
         if not isinstance(message, Spoken):
             continue
         for part in message.parts:

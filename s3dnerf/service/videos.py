@@ -14,11 +14,11 @@ from fastapi.responses import FileResponse, StreamingResponse
 from s3dnerf.service.jobs import Inputs, Job, new_id
 from s3dnerf.service.messages import Declaration
 from s3dnerf.service.options import consent, flag, options
-from s3dnerf.service.schema import ERRORS, VIDEO_FORM, VideoJob, VideoList
+from s3dnerf.service.schema import ERRORS, GALLERY, KEY, VIDEO_FORM, VideoJob, VideoList, gives
 from s3dnerf.service.settings import Refusal
 from s3dnerf.service.state import Form, Service
 
-router = APIRouter(prefix="/v1/videos", responses=ERRORS, tags=["videos"])
+router = APIRouter(prefix="/v1/videos", responses=ERRORS, dependencies=KEY, tags=["videos"])
 FILES = ("photo", "speech", "pose_file", "drive_file", "background_file")
 LOOK, QUIET = 0.2, 10.0
 """seconds between two looks at a video, and after which an event stream says that it is still there"""
@@ -37,7 +37,7 @@ def gallery(request) -> Optional[str]:
     return name
 
 
-@router.post("", status_code=202, response_model=VideoJob, openapi_extra=VIDEO_FORM)
+@router.post("", status_code=202, response_model=VideoJob, openapi_extra=VIDEO_FORM | GALLERY)
 async def make(request: Request, response: Response):
     """Makes a video; it is queued, and its address is in `Location`."""
     service, owner = service_of(request), gallery(request)
@@ -90,7 +90,7 @@ def _remove(folder) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@router.get("", response_model=VideoList)
+@router.get("", response_model=VideoList, openapi_extra=GALLERY)
 async def every(request: Request):
     """The videos that were made with the same `X-Gallery`, newest first."""
     book, owner = service_of(request).book, gallery(request)
@@ -104,7 +104,7 @@ async def status(request: Request, id: str):
     return book.status(book.find(id))
 
 
-@router.get("/{id}/events", response_class=StreamingResponse)
+@router.get("/{id}/events", response_class=StreamingResponse, responses=gives("text/event-stream"))
 async def events(request: Request, id: str):
     """Server-sent events `job`: the video, at once and whenever it changes, until it has ended."""
     book = service_of(request).book
@@ -128,7 +128,7 @@ async def _changes(book, job: Job) -> AsyncIterator[str]:
         quiet += LOOK
 
 
-@router.get("/{id}/video", response_class=FileResponse)
+@router.get("/{id}/video", response_class=FileResponse, responses=gives("video/mp4"))
 async def video(request: Request, id: str, stream: bool = False, download: bool = False):
     """The MP4; with `stream`, as fragments while it is rendered."""
     book = service_of(request).book
@@ -161,7 +161,7 @@ async def _fragments(book, job: Job) -> AsyncIterator[bytes]:
                 await asyncio.sleep(LOOK / 2)
 
 
-@router.get("/{id}/preview.jpg", response_class=Response)
+@router.get("/{id}/preview.jpg", response_class=Response, responses=gives("image/jpeg"))
 async def preview(request: Request, id: str):
     """The newest frame."""
     job = service_of(request).book.find(id)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from s3dnerf.data.detection import FaceDetector, tiles
+from s3dnerf.errors import InputError
 from s3dnerf.face import EYE_CORNERS
 
 
@@ -35,6 +36,14 @@ def test_nothing_is_found_where_nothing_is():
     noise = np.random.default_rng(0).integers(0, 256, (300, 500, 3), dtype=np.uint8)
     with FaceDetector(still=True) as detector:
         assert detector.faces(noise) == [] and detector.small_faces(noise) == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9000), (33_000, 400)], ids=str)
+def test_a_strip_is_refused_before_it_holds_anything_up(size, monkeypatch):
+    with FaceDetector(still=True) as detector:
+        monkeypatch.setattr(detector, "faces", lambda image: pytest.fail("what comes now takes minutes, or ends the process"))
+        with pytest.raises(InputError, match=f"{size[1]} x {size[0]} pixels.*crop"):
+            detector.all_faces(np.zeros((*size, 3), np.uint8))
 
 
 @pytest.mark.parametrize("size, side", [((100, 100), 100), ((100, 250), 100), ((90, 200), 45), ((5, 3), 1)])

@@ -382,7 +382,7 @@ def test_the_largest_of_several_faces_is_taken(astronaut):
                                                (0, 240.0, "too small: 20 pixels")])
 def test_faces_that_cannot_be_used_say_why(monkeypatch, yaw, focal, words):
     face = seen(euler((0, yaw, 0)), [(0, 0, 12)], focal)[0]
-    monkeypatch.setattr(tracking, "FaceDetector", lambda still: nullcontext(SimpleNamespace(faces=lambda image: [face])))
+    monkeypatch.setattr(tracking, "FaceDetector", lambda still: nullcontext(SimpleNamespace(all_faces=lambda image: [face])))
     with pytest.raises(InputError, match=words):
         FaceTracker().portrait(np.zeros((*SIZE, 3), np.uint8))
 

@@ -194,6 +194,13 @@ def test_sound_out_of_step_and_two_faces(photo, speech, tmp_path, late, state):
     assert "0.12 s late" in found["sync"].text or not late
 
 
+def test_of_a_video_that_is_too_short_to_listen_to_all_else_is_told(photo, speech, tmp_path):
+    from s3dnerf.networks.lip_sync import LipSyncDiscriminator
+
+    found = states(examine_video(film(tmp_path / "a.mp4", [photo[:360, 60:420]] * 6, speech), lambda: LipSyncDiscriminator().match))
+    assert found["sync"] is State.CAREFUL and found["face"] is State.GOOD and "level" in found
+
+
 def test_a_video_that_cannot_be_used_stops(tmp_path):
     assert states(examine_video(SPEECH, matcher(0)))["video"] is State.STOP
     empty = film(tmp_path / "a.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 6)

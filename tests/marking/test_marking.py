@@ -171,6 +171,8 @@ def test_without_a_wish_there_is_a_manifest_where_the_extra_is(tmp_path, c2pa, m
     assert read_manifest(write(tmp_path / "a.mp4", Marks())).state == "Valid"
     assert read_manifest(write(tmp_path / "b.mp4", Marks(manifest=False))) is None
     assert read_manifest(write(tmp_path / "c.mkv", Marks())) is None
+    assert read_manifest((tmp_path / "a.mp4").rename(tmp_path / "video")).state == "Valid"  # as it may be called when it was downloaded
+    assert read_manifest((tmp_path / "c.mkv").rename(tmp_path / "d.mp4")) is None
     monkeypatch.setitem(sys.modules, "c2pa", None)
     monkeypatch.setattr(manifest, "installed", lambda: False)
     assert read_comment(write(tmp_path / "d.mp4", Marks()))

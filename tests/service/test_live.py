@@ -176,6 +176,12 @@ def test_a_wrong_beginning_is_told(running, face, first, code):
     running.until(lambda: not running.service.crew.sessions)
 
 
+@pytest.mark.parametrize("form", ["mp4", "jpeg"])
+def test_a_session_in_which_nothing_is_said_ends_as_others_do(running, face, form):
+    _, told = talk(running, {"face": face, "consent": running.consent, "format": form}, [])
+    assert [one["type"] for one in told] == ["ready", "end"] and told[-1]["frames"] == 0
+
+
 def test_a_message_that_is_too_long_ends_the_session(running, face):
     _, told = talk(running, {"face": face, "consent": running.consent}, [b"\0" * 32002])
     assert told[-1]["error"]["code"] == "too_large"

@@ -1,13 +1,16 @@
 """What a worker does: several videos as one batch, photos encoded once, mistakes told."""
 import hashlib
 import io
+from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from s3dnerf.inference import TalkingHead
+from s3dnerf.media import video_info
 from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Listen, Look, Options, Preview, Render, Seen,
                                       Speaker, Staged, Touching)
 from s3dnerf.service.renderer import Renderer, joined, together
@@ -75,6 +78,18 @@ def test_jobs_advance_in_turns_and_finish(renderer, pixels, babble, tmp_path):
     finished = [message for message in said if isinstance(message, Finished)]
     assert sorted(message.id for message in finished) == ["a", "b"] and renderer.identities.encoded == 1
     assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "b.mp4"}
+
+
+def test_of_an_odd_size_what_is_told_is_what_is_made(renderer, pixels, babble, tmp_path):
+    odd, whole = np.ascontiguousarray(pixels[:401, :403]), Options(frame="full")
+    said = run(renderer, replace(task("a", odd, babble(0.2)), options=whole))
+    told, = [message.size for message in said if isinstance(message, Staged) and message.size]
+    info = video_info(tmp_path / "a.mp4")
+    assert told == (info.width, info.height) == (404, 402)
+    speaker = Speaker(odd, hashlib.sha256(odd.tobytes()).hexdigest())
+    _, ready, begun = run(renderer, Listen("b", speaker, whole, Declaration("I am the person shown.", ""), "mp4"))
+    with av.open(io.BytesIO(begun.parts[0])) as film:
+        assert (ready.told["width"], ready.told["height"]) == (film.streams.video[0].width, film.streams.video[0].height)
 
 
 def test_a_job_that_goes_wrong_goes_alone(renderer, pixels, babble, monkeypatch, capfd, tmp_path):

@@ -33,12 +33,29 @@ def test_a_login_gives_a_cookie_that_does_instead(locked):
         assert page.get("/v1/people").status_code == 401
 
 
+@pytest.mark.parametrize("key", ["sésame", "a line\n", " open"])
+def test_a_key_that_no_header_brings_is_refused_at_the_start(bundle, key):
+    from s3dnerf.errors import InputError
+    from s3dnerf.service.server import serve
+    from s3dnerf.service.settings import Settings
+
+    with pytest.raises(InputError, match="S3DNERF_API_KEY"):
+        serve(Settings(bundle, api_key=key), "127.0.0.1", -1)  # no port: it must not get that far
+
+
 def test_every_answer_has_the_headers_that_keep_a_page_safe(locked):
     for path in ("/healthz", "/v1/people", "/nothing", "/openapi.json"):
         headers = locked.client.get(path).headers
         policy = headers["content-security-policy"]
         assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
         assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
+
+
+def test_a_mistake_of_ours_tells_nothing_and_has_these_headers_too(running, monkeypatch):
+    monkeypatch.setattr(running.service.people, "known", lambda: 1 / 0)
+    answer = running.client.get("/v1/people")
+    assert answer.status_code == 500 and answer.json()["error"]["code"] == "internal" and "division" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff" and "default-src" in answer.headers["content-security-policy"]
 
 
 def test_pages_of_other_sites_are_kept_out_unless_they_are_listed(running, photo, speech):
@@ -64,7 +81,7 @@ def test_unknown_things_have_the_same_body(running):
                          ("GET", "/v1/videos/..%2f..%2fetc%2fpasswd/video"), ("GET", "/v1/videos/nope/video")):
         answer = running.client.request(method, path)
         assert answer.status_code in (404, 405)
-        assert answer.json()["error"]["code"] == "not_found" and answer.json()["error"]["message"]
+        assert answer.json()["error"]["code"] == "not_found" and ";" in answer.json()["error"]["message"]  # what helps
     wrong = running.client.get("/v1/videos/nope/video", params={"stream": "perhaps"})
     assert wrong.status_code == 422 and wrong.json()["error"]["code"] == "invalid_option"
 

@@ -193,6 +193,20 @@ def test_the_openapi_document_knows_the_routes(running):
     assert form["required"] == ["consent"] and {"photo", "speech", "camera"} <= set(form["properties"])
 
 
+@pytest.mark.parametrize("method, path", [("GET", "/v1/videos"), ("GET", "/v1/videos/{id}"), ("GET", "/v1/videos/{id}/events"),
+                                          ("GET", "/v1/videos/{id}/video"), ("GET", "/v1/videos/{id}/preview.jpg"),
+                                          ("POST", "/v1/preview"), ("POST", "/v1/videos/{id}/cancel"), ("GET", "/metrics")])
+def test_the_openapi_document_says_what_is_answered_and_what_may_be_asked_with(running, done, method, path):
+    document = running.client.get("/openapi.json").json()
+    told = document["paths"][path][method.lower()]
+    answer = running.client.request(method, path.format(id=done[0]["id"]), data={"person": "eileen"} if path == "/v1/preview" else None)
+    assert answer.headers["content-type"].split(";")[0] in told["responses"][str(answer.status_code)]["content"]
+    key, = document["components"]["securitySchemes"].values()
+    assert key["name"] == "X-API-Key" and ("security" in told) == path.startswith("/v1")
+    gallery = [asked["name"] for asked in told.get("parameters", []) if asked["in"] == "header"]
+    assert gallery == ["X-Gallery"] * (path in ("/v1/videos", "/v1/preview"))
+
+
 def test_jobs_side_by_side_are_what_they_are_alone(running, photo, speech, hold):
     """Several jobs share the renderer in batches; no row knows of another."""
     options = [{"camera": "0,0"}, {"camera": "12,0"}]

@@ -1,5 +1,7 @@
 // The server's API: one call, and errors that say what helps.
 
+const PATIENCE = 120_000; // ms for which a server that is not ready is asked again
+
 export class Refusal extends Error {
   constructor(message, status = 0, code = "", wait = 0) {
     super(message);
@@ -26,9 +28,11 @@ function unlocked() {
     const problem = document.getElementById("lock-problem");
     form.onsubmit = async (event) => {
       event.preventDefault();
-      const answer = await fetch("v1/login", { method: "POST", headers: { "X-API-Key": form.elements.key.value.trim() } });
-      problem.hidden = answer.ok;
-      if (answer.ok) {
+      const key = form.elements.key.value.trim(), possible = /^[ -~]*$/.test(key); // else no header brings it
+      const answer = possible ? await fetch("v1/login", { method: "POST", headers: { "X-API-Key": key } }).catch(() => null) : { ok: false };
+      problem.textContent = answer ? "This is not the key." : "The server cannot be reached; try again.";
+      problem.hidden = answer?.ok ?? false;
+      if (answer?.ok) {
         resolve(true);
         dialog.close();
       }
@@ -40,8 +44,8 @@ function unlocked() {
 }
 
 // Sends fields (a plain object; undefined and null are left out) where there are any; waits some seconds for
-// a server that is not ready. Throws Refusal.
-export async function call(path, { method = "GET", fields, signal, patience = 120 } = {}) {
+// a server that is not ready, but sends nothing again that a renderer went away over. Throws Refusal.
+export async function call(path, { method = "GET", fields, signal, until = Date.now() + PATIENCE } = {}) {
   const body = fields && new FormData();
   for (const [name, value] of Object.entries(fields ?? {})) if (value !== undefined && value !== null) body.append(name, value);
   let answer;
@@ -52,15 +56,15 @@ export async function call(path, { method = "GET", fields, signal, patience = 12
     throw new Refusal("The server cannot be reached. Check that it runs and that you are connected, then try again.");
   }
   if (answer.ok) return answer;
-  if (answer.status === 503 && patience > 0) { // the weights are being loaded
-    const wait = Number(answer.headers.get("Retry-After")) || 2;
-    await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
-    return call(path, { method, fields, signal, patience: patience - wait });
-  }
   if (answer.status === 401 && await unlocked()) return call(path, { method, fields, signal });
   const said = await answer.json().then((content) => content.error, () => null);
-  throw new Refusal(said?.message ?? `The server answered ${answer.status}; try again later.`, answer.status, said?.code ?? "",
-    Number(answer.headers.get("Retry-After")) || 0);
+  const wait = Number(answer.headers.get("Retry-After")) || 0;
+  if (answer.status === 503 && said?.code !== "crashed" && Date.now() < until) { // the weights are being loaded
+    await new Promise((resolve) => setTimeout(resolve, 1000 * (wait || 2)));
+    return call(path, { method, fields, signal, until });
+  }
+  const told = said?.message ?? `The server answered ${answer.status}; try again later.`;
+  throw new Refusal(told, answer.status, said?.code ?? "", wait);
 }
 
 export const json = async (path, options) => (await call(path, options)).json();

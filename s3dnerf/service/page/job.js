@@ -11,7 +11,7 @@ const video = $("video");
 let job = null, source = null; // the one that is shown, and its events
 let origin = null; // { draw(canvas, frame) } of the photo, where this page has it
 let loading = false, told = 0;
-let unwatch = () => {}; // ends what is watched while it is made
+let unwatch = () => {}; // ends what is watched while it is made, or waited for while it is kept
 let changed = () => {};
 
 export function onchange(callback) {
@@ -123,6 +123,7 @@ function fail(title, text, calm = false) {
   $("failed-title").textContent = title;
   $("reason").textContent = text;
   $("reason").classList.toggle("problem", !calm);
+  video.pause(); // what was there already would be heard
   show(video, false);
   show($("picture"), $("picture").src !== "");
   reach(0);
@@ -139,11 +140,12 @@ export function refused(error) {
 function done() {
   source?.close();
   unwatch();
-  const at = video.hidden ? 0 : video.currentTime;
+  const at = video.hidden ? 0 : video.currentTime, watched = !video.hidden && !video.paused;
   enter("done");
   video.poster = `${job.preview_url}?frame=${job.frames_done}`;
   video.src = job.video_url;
   video.currentTime = at;
+  if (watched) video.play().catch(() => {}); // who watched it while it rendered sees the rest
   if (job.width) shape(job.width, job.height);
   show(video);
   show([$("picture"), $("empty")], false);
@@ -161,6 +163,23 @@ function done() {
   reach(0);
   document.title = "Ready – s3dnerf";
   $("done-title").focus();
+  if (job.expires) expire(job);
+}
+
+// Says so when the server has deleted it, whose clock may be another.
+function expire(of) {
+  const look = async () => {
+    const gone = await json(of.url).then(() => false, (error) => error.status === 404);
+    if (job?.id !== of.id) return;
+    if (!gone) return wait(60_000);
+    fail("The video has expired", `It was kept until ${time(of.expires)}, and has to be made again.`, true);
+    changed();
+  };
+  const wait = (ms) => {
+    const timer = setTimeout(look, ms);
+    unwatch = () => clearTimeout(timer);
+  };
+  wait(Math.min(2 ** 31 - 1, Math.max(1000, 1000 * of.expires - Date.now() + 2000)));
 }
 
 function compare(on) {
@@ -193,7 +212,7 @@ $("divider").onpointerdown = (event) => {
 };
 $("divider").onpointerup = $("divider").onpointercancel = () => { $("divider").onpointermove = null; };
 $("watch").onclick = () => {
-  video.removeAttribute("poster");
+  video.poster = $("picture").src; // until the first half second is there
   show(video);
   show([$("watch"), $("picture")], false);
   unwatch = stream.play(video, `${job.video_url}?stream=1`, () => {

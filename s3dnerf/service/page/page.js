@@ -74,6 +74,9 @@ function notes(texts, bad = false) {
   $("notes").replaceChildren(...texts.map((text) => make("li", { textContent: text, className: bad ? "problem" : "warning" })));
 }
 
+// What is to be known of the photo, and no longer what was wrong with something before.
+const warned = () => notes((who?.face?.warnings ?? []).map((warning) => warning.message));
+
 function tooLarge(file) {
   if (!limits.max_upload_bytes || file.size <= limits.max_upload_bytes) return false;
   const size = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`;
@@ -139,6 +142,7 @@ $("person").onchange = (event) => {
 async function takeVoice(blob, name) {
   if (tooLarge(blob)) return;
   show($("missing"), false);
+  if (who || !offered) warned(); // else a photo that was refused says why
   spoken = { blob, name };
   $("voice").src = URL.createObjectURL(blob);
   show($("listen"));
@@ -185,7 +189,7 @@ $("listen").onclick = () => {
   const media = job.playable() ?? $("voice");
   if (media.paused) media.play(); else media.pause();
 };
-for (const media of [$("voice"), $("video")]) for (const name of ["play", "pause", "ended"]) {
+for (const media of [$("voice"), $("video")]) for (const name of ["play", "pause", "ended", "emptied"]) {
   media.addEventListener(name, () => {
     $("listen").classList.toggle("on", !media.paused);
     $("listen").setAttribute("aria-label", media.paused ? "Play" : "Pause");
@@ -309,7 +313,7 @@ $("make").oninput = (event) => {
 };
 $("defaults").onclick = () => { options.reset(); view.follow(); if (who) view.refresh(); };
 for (const button of document.querySelectorAll("dialog .close")) button.onclick = () => button.closest("dialog").close();
-view.onproblem((error) => notes(error ? [error.message] : (who?.face?.warnings ?? []).map((warning) => warning.message), Boolean(error)));
+view.onproblem((error) => (error ? notes([error.message], true) : warned()));
 job.onchange(gallery.refresh);
 gallery.onopen((made) => { view.look(null); show([$("box"), $("peek"), $("empty")], false); job.follow(made); scrollTo({ top: 0 }); },
   (made) => { if (location.hash === `#${made.id}`) back(); });

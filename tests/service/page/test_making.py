@@ -158,6 +158,22 @@ def frames_appear(page, let):
     page.click("cancel")
     page.state("failed")
     assert page.text("failed-title") == "Cancelled" and not page.find("reason").get_attribute("class")
+    assert page.script("return document.getElementById('video').paused")  # else what was there already is heard
+    assert page.find("listen").get_attribute("aria-label") == "Play"
+
+
+def test_who_watches_a_video_while_it_renders_sees_it_to_its_end(page, running, voices, hold):
+    page.open(running).ready(speech=voices / "short.wav")
+    with hold(20) as let:  # of 25
+        page.start("face")
+        page.state("running")
+        page.until("!document.getElementById('watch').hidden")
+        page.click("watch")
+        page.until("document.getElementById('video').currentTime > 0.1")
+        let(25)
+        page.state("done")
+    page.until("document.getElementById('video').ended", 20)
+    page.until("document.getElementById('listen').getAttribute('aria-label') === 'Play'")
 
 
 def test_files_are_dropped_and_the_example_is_at_hand(page, running):

@@ -29,6 +29,14 @@ def test_what_cannot_be_used_is_told_and_all_else_is_kept(page, running, voices)
     page.state("done")
 
 
+def test_a_voice_that_is_too_long_is_told_until_there_is_another(page, running, voices, wav, tmp_path):
+    (tmp_path / "long.wav").write_bytes(wav([0.0] * 16000 * 31))
+    page.open(running).offer(speech=tmp_path / "long.wav")
+    page.until("document.getElementById('notes').textContent.includes('at most 0:30')")
+    page.offer(speech=voices / "short.wav")
+    page.until("document.getElementById('notes').textContent === ''", 10)
+
+
 def test_a_view_that_is_still_rendered_is_not_waited_for_elsewhere(page, running, voices):
     page.open(running).ready(speech=voices / "none.wav")
     page.script("""const real = self.fetch;
@@ -65,6 +73,10 @@ def test_a_server_with_a_key_asks_for_it_once(page, serve, bundle):
     locked = serve(Settings(bundle, api_key="open sesame", spare=False)).ready()
     page.open(locked)
     page.until("document.getElementById('lock').open")
+    page.find("key").send_keys("ключ\n")  # which no header can bring
+    page.until("!document.getElementById('lock-problem').hidden")
+    page.script("document.getElementById('lock-problem').hidden = true")
+    page.find("key").clear()
     page.find("key").send_keys("guess\n")
     page.until("!document.getElementById('lock-problem').hidden")
     page.find("key").clear()
@@ -74,6 +86,21 @@ def test_a_server_with_a_key_asks_for_it_once(page, serve, bundle):
     page.window.refresh()
     page.until("document.body.dataset.state === 'empty'")
     assert not page.shown("lock")
+
+
+def test_what_a_renderer_went_away_over_is_told_and_not_sent_again(page, running, monkeypatch):
+    from s3dnerf.service.settings import Refusal
+
+    asked = []
+
+    async def crash(make, seconds=60.0):
+        asked.append(make)
+        raise Refusal(503, "crashed", "the renderer went away over this request; try again", 2)
+
+    monkeypatch.setattr(running.service.crew, "ask", crash)
+    page.open(running).offer(str(ASSETS / "demo_photo.jpg"))
+    page.until("document.querySelector('#notes .problem') !== null", 20)
+    assert "went away" in page.text("notes") and len(asked) == 1
 
 
 def test_a_server_that_is_full_or_gone_is_told(page, running, voices, monkeypatch):
@@ -97,3 +124,15 @@ def test_a_server_that_is_full_or_gone_is_told(page, running, voices, monkeypatc
     page.window.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": False, **line})
     page.click("retry")
     page.state("done")
+
+
+def test_a_video_that_has_expired_is_no_longer_offered(page, running, voices):
+    page.open(running).ready(speech=voices / "short.wav")
+    page.script("const real = self.setTimeout; self.setTimeout = (act, ms) => real(act, Math.min(ms, 200))")  # an hour is long
+    page.start("face")
+    page.state("done")
+    (job,) = running.client.get("/v1/videos", headers={"X-Gallery": page.script(MINE)}).json()["videos"]
+    running.client.delete(job["url"])
+    page.state("failed", seconds=20)
+    assert page.text("failed-title") == "The video has expired"
+    page.until("document.getElementById('gallery').hidden", 20)
