@@ -15,6 +15,7 @@ from typing import AbstractSet, Iterator, Optional, Sequence
 from s3dnerf.allocator import keep_freed_memory
 from s3dnerf.cores import keep_to_quota
 from s3dnerf.errors import InputError, S3DNeRFError
+from s3dnerf.shipped import with_shipped
 
 TRAINING = {"fit": "Trains a model on shards.", "test": "Measures a model on validation shards.",
             "predict": "Renders the clips of shards."}
@@ -232,7 +233,7 @@ def lightning(args: list[str], run: bool = True):
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     return Experiment(pl.LightningModule, pl.LightningDataModule, subclass_mode_model=True, subclass_mode_data=True,
                       auto_configure_optimizers=False, save_config_callback=SaveConfig, save_config_kwargs={"overwrite": True},
-                      args=args, run=run,
+                      args=with_shipped(args), run=run,
                       parser_kwargs={**strict, **({verb: strict for verb in TRAINING} if run else {})})
 
 

@@ -21,6 +21,7 @@ from s3dnerf.cli import fit
 from s3dnerf.commands import bundle
 from s3dnerf.commands.options import write_json
 from s3dnerf.errors import InputError, TrainingError
+from s3dnerf.shipped import shipped
 
 CHANCE = 0.5
 """AUC of an expert that knows nothing"""
@@ -74,9 +75,9 @@ class Curriculum:
 
     def __init__(self, plan: str, train: str, val: str, output: str, overlays: Sequence[str] = (), gate: str = "reduce",
                  launch: Optional[str] = None):
-        self.plan, self.data, self.output, self.gate = Path(plan), (train, val), Path(output), gate
+        self.plan, self.data, self.output, self.gate = Path(shipped(plan)), (train, val), Path(output), gate
         self.launch = shlex.split(launch or "")
-        self.overlays = [Path(path) for path in overlays]
+        self.overlays = [Path(shipped(path)) for path in overlays]
         self.stages = {stage.name: stage for stage in read_stages(self.plan)}
         missing = [path for stage in self.stages.values() for path in self.files(stage) if not path.is_file()]
         if missing:
@@ -303,7 +304,7 @@ def end_group(process: subprocess.Popen, patience: float = 30.0) -> None:
 def read_stages(path: Path) -> list[Stage]:
     """The stages of a YAML file; InputError for one that is missing, or whose entries have other keys."""
     if not path.is_file():
-        raise InputError(f"no list of stages {path}; run this in the project's folder, which has configs/, or give train another by --plan")
+        raise InputError(f"no list of stages {path}; give `train` a YAML file such as configs/stages.yaml by --plan")
     known = {entry.name for entry in fields(Stage)}
     stages: list[Stage] = []
     for entry in yaml.safe_load(path.read_text(encoding="utf-8")):

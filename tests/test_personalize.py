@@ -17,7 +17,7 @@ from s3dnerf.inference import TalkingHead
 from s3dnerf.marking.metadata import read_comment
 from s3dnerf.media import VideoWriter, read_frames, read_image, read_sound
 from s3dnerf.models.hub import save_model
-from s3dnerf.personalize import personalize
+from s3dnerf.personalize import PersonCurriculum, personalize
 from s3dnerf.systems.person import PersonSystem
 
 ASSETS = Path(__file__).parents[1] / "s3dnerf" / "assets"
@@ -131,12 +131,12 @@ def test_an_unknown_method_lists_what_there_is(tmp_path):
         personalize("me.mp4", tmp_path, method="magic")
 
 
-def test_outside_the_project_s_folder_it_says_so_and_names_no_option_of_its_own(tmp_path, monkeypatch):
+def test_outside_the_project_s_folder_the_installed_plans_are_taken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "me.mp4").write_bytes(b"not looked at yet")
-    with pytest.raises(InputError, match="run this in the project's folder, which has configs/, or give train another by --plan"):
-        personalize("me.mp4", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    stages = PersonCurriculum("configs/person/rad_nerf_stages.yaml", tmp_path, tmp_path / "run", ["configs/person/tiny.yaml"])
+    assert list(stages.stages) == ["head", "lips"] and all(file.is_file() for file in stages.files(stages.stages["lips"]))
+    with pytest.raises(InputError, match="no list of stages configs/person/magic.yaml"):
+        PersonCurriculum("configs/person/magic.yaml", tmp_path, tmp_path / "run")
 
 
 def test_a_video_becomes_one_long_clip(tmp_path, monkeypatch):
