@@ -69,10 +69,10 @@ def test_videos_of_an_evaluation_are_found_from_its_report_on(tmp_path, write_re
     for video in (named, beside, path.parent / "b.mp4"):
         video.parent.mkdir(exist_ok=True)
         video.write_bytes(b"x")
-    monkeypatch.chdir(path.parent)
+    monkeypatch.chdir(tmp_path)
     for generated, found in (("../made", named), ("../made/a.mp4", named), (str(named.parent), named), ("../gone", beside), (None, beside)):
         path.write_text(json.dumps(content | {"generated": generated}))
-        for report in (path, path.relative_to(path.parent)):
+        for report in (path, path.relative_to(tmp_path)):
             assert {clip: video.resolve() for clip, video in read_evaluation(report).videos.items()} == {"a": found, "b": path.parent / "b.mp4"}
 
 
