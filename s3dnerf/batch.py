@@ -60,7 +60,8 @@ class Speaker:
         if report is not None:
             write_json(statistics, report)
         print(f"{output}: {statistics['frames']} frames, {statistics['width']} x {statistics['height']}, "
-              f"{statistics['frames_per_second_end_to_end']:.1f} frames per second end to end", flush=True)
+              f"{statistics['quality']} quality, {statistics['frames_per_second_end_to_end']:.1f} frames per second end to end",
+              flush=True)
         return statistics
 
     def head(self, weights: str, device: str, identity_cache: str = "off"):

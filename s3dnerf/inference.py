@@ -20,8 +20,8 @@ from s3dnerf.face import opening_of
 from s3dnerf.identities import Identity, IdentityFolder
 from s3dnerf.marking.marking import MarkedWriter, Marking
 from s3dnerf.marking.marks import Marks, Origin, photo_hash
-from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter, check_output, frame_count, is_silent,
-                           read_frames, read_image, read_sound, video_info)
+from s3dnerf.media import (FPS, MIN_SECONDS, SAMPLE_RATE, PathLike, VideoWriter, check_output, film_size, frame_count,
+                           is_silent, read_frames, read_image, read_sound, video_info)
 from s3dnerf.models.hub import DEFAULT, load_model
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.models.person import Person
@@ -127,7 +127,7 @@ class TalkingVideo:
         self.scene, self.photo, self.sound, self.statistics = scene, photo, sound, statistics
         self.origin = Origin(Path(statistics.weights).name, source)
         self.width, self.height = scene.width, scene.height
-        statistics.width, statistics.height = scene.width, scene.height
+        statistics.width, statistics.height = film_size(scene.width, scene.height)
 
     def __len__(self) -> int:
         return self.statistics.frames

@@ -274,7 +274,7 @@ class VideoWriter:
         options = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         self.container = av.open(str(self.part), "w", options=options)
         self.video = self.container.add_stream("libx264", rate=fps)
-        self.video.width, self.video.height = width + width % 2, height + height % 2
+        self.video.width, self.video.height = film_size(width, height)
         self.video.pix_fmt = "yuv420p"
         self.video.options = {"crf": str(crf), "preset": preset}
         context = self.video.codec_context
@@ -343,6 +343,11 @@ class VideoWriter:
         except (av.FFmpegError, OSError, ValueError):
             self.count = 0  # nothing was written that closing could complete
         self.part.unlink(missing_ok=True)
+
+
+def film_size(width: int, height: int) -> tuple[int, int]:
+    """Pixels of the file that `VideoWriter` makes of frames of a size."""
+    return width + width % 2, height + height % 2
 
 
 def frame_count(samples: int) -> int:

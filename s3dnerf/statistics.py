@@ -28,8 +28,10 @@ class Statistics:
     seed: int
     frames: int = 0
     width: int = 0
+    """pixels of the file, `media.film_size`"""
     height: int = 0
     quality: str = "best"
+    """that is rendered; where "auto" was asked for, the one that was chosen"""
     workers: int = 1
     """threads that render side by side; the seconds of rendering are the sum of theirs"""
     elapsed: float = 0.0

@@ -1,5 +1,6 @@
 """Many videos from one table: what is made, tried again, skipped, failed; weights and photos once."""
 import csv
+import json
 import wave
 from importlib.resources import files
 from inspect import signature
@@ -13,7 +14,7 @@ from s3dnerf.batch import TRIES, Speaker, read_jobs, speak_batch, told
 from s3dnerf.cli import main
 from s3dnerf.commands import speak
 from s3dnerf.errors import InputError
-from s3dnerf.media import read_frames
+from s3dnerf.media import read_frames, video_info
 from s3dnerf.models.hub import save_model
 
 DEFAULTS = {name: parameter.default for name, parameter in signature(speak).parameters.items() if name != "batch"}
@@ -142,6 +143,22 @@ def test_the_whole_way_loads_weights_and_looks_at_a_photo_once(tmp_path, tiny_he
                   "--speech", str(rows[1][1]), "--output", str(tmp_path / "alone.mp4")])
     frames = [np.stack(list(read_frames(tmp_path / name))) for name in ("alone.mp4", "2.mp4", "3.mp4")]
     assert alone == 0 and np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[0], frames[2])
+
+
+def test_the_line_at_the_end_tells_the_size_of_the_file_and_the_quality_that_was_chosen(tmp_path, tiny_head, capsys, monkeypatch):
+    monkeypatch.setattr("s3dnerf.inference.keeping_up", lambda frames, workers: "balanced")
+    save_model(tiny_head, tmp_path / "weights")
+    pixels = np.asarray(Image.open(files("s3dnerf") / "assets" / "demo_photo.jpg").convert("RGB"))
+    Image.fromarray(pixels[:401, :403]).save(tmp_path / "odd.png")
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 4000, "NONE", ""))
+        file.writeframes((np.sin(np.arange(4000) / 9) * 9000).astype("<i2").tobytes())
+    options = {"weights": "weights", "photo": "odd.png", "speech": "a.wav", "output": "out.mp4"}
+    words = [word for name, file in options.items() for word in (f"--{name}", str(tmp_path / file))]
+    assert main(["speak", *words, "--quality", "auto", "--identity-cache", "off", "--json", str(tmp_path / "told.json")]) == 0
+    found, told = video_info(tmp_path / "out.mp4"), json.loads((tmp_path / "told.json").read_text())
+    assert (found.width, found.height) == (told["width"], told["height"]) == (404, 402)
+    assert "out.mp4: 6 frames, 404 x 402, balanced quality, " in capsys.readouterr().out
 
 
 def test_photos_are_kept_up_to_a_bound(tmp_path):

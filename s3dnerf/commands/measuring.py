@@ -56,6 +56,10 @@ def evaluate(generated: str, truth: str, output: str = "report.json", align: Lit
         openface_truth: the same of the recordings
         device: what the networks run on
     """
+    from dataclasses import replace
+    from os.path import relpath
+    from pathlib import Path
+
     from s3dnerf.evaluation.networks import Networks
     from s3dnerf.evaluation.protocol import Protocol
     from s3dnerf.evaluation.suite import Suite, evaluate_files
@@ -63,7 +67,8 @@ def evaluate(generated: str, truth: str, output: str = "report.json", align: Lit
     check_paths({}, {"--output of the report": output})
     suite = Suite(Networks.load(alexnet, inception, arcface, syncnet, judge, device), Protocol(align=align))
     report = evaluate_files(suite, generated, truth, openface_generated, openface_truth)
-    write_json(report.as_dict(), output)
+    place = relpath(Path(generated).resolve(), Path(output).parent.resolve())
+    write_json(replace(report, generated=place).as_dict(), output)
     print(report.table())
 
 

@@ -44,15 +44,16 @@ def read_run_folder(path: Path) -> Run:
 
 
 def read_evaluation(path: Path) -> Run:
-    """The report of `s3dnerf evaluate`; its protocol and networks are what is compared as the configuration. Videos are
-    taken from the folder that it names, or its own."""
+    """The report of `s3dnerf evaluate`; its protocol and networks are what is compared as the configuration. Videos (mp4)
+    are taken from the folder that it names, or from its own."""
     content = read_json(path)
     if not isinstance(content, dict) or "clips" not in content or "protocol" not in content:
         raise InputError(f"{path} is no evaluation report; expected the JSON file that `s3dnerf evaluate` writes")
     rows = clip_rows(content["clips"], path)
     clips = {clip: {name: value for name, value in row.items() if name != "frames"} for clip, row in rows.items()}
-    folder = Path(content.get("generated") or path.parent)
-    made = {clip: video for clip in clips if (video := folder / f"{clip}.mp4").is_file()}
+    place = (path.parent / (content.get("generated") or "")).resolve()
+    places = [path.parent, place.parent if place.is_file() else place]  # reports are sent away with videos beside them
+    made = {clip: video for folder in places for clip in clips if (video := folder / f"{clip}.mp4").is_file()}
     config = flattened({name: content[name] for name in ("protocol", "networks") if name in content})
     known = {name for row in clips.values() for name, value in row.items() if value is not None}
     whole = {name: found["mean"] for name, found in content.get("means", {}).items() if name not in known}

@@ -34,7 +34,8 @@ def examine_sound(path: str) -> list[Finding]:
         return [Finding("speech", State.STOP, str(error))]
     findings = [_file(path, sound)]
     if is_silent(sound):
-        return [*findings, Finding("level", State.STOP, "the recording is silent; check the microphone or the sound track")]
+        told = "the recording is silent, so that the mouth stays still; check the microphone, unless that is meant"
+        return [*findings, Finding("level", State.CAREFUL, told)]
     return [*findings, *examine_samples(sound)]
 
 

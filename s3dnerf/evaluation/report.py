@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Optional, Sequence
 
 from s3dnerf.evaluation.figures import FIGURES
 from s3dnerf.evaluation.protocol import Protocol
@@ -22,12 +22,14 @@ class Report:
     missing: dict[str, str]
     """why, by figure"""
     remarks: Sequence[str]
+    generated: Optional[str] = None
+    """folder of the videos, or the only one, as seen from the report's folder; None where none are kept"""
 
     def as_dict(self) -> dict:
         """As docs/evaluation.md describes it."""
         clips = [{"clip": row.clip, "frames": row.frames, **row.figures} for row in self.rows]
         return {"protocol": self.protocol.as_dict(), "networks": self.networks, "clips": clips, "means": self.means,
-                "missing": self.missing, "remarks": list(self.remarks)}
+                "missing": self.missing, "remarks": list(self.remarks), "generated": self.generated}
 
     def table(self) -> str:
         """Figures in columns, then what is missing, and remarks."""

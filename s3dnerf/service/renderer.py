@@ -17,7 +17,7 @@ from torch import Tensor
 from s3dnerf.errors import InputError, S3DNeRFError
 from s3dnerf.identities import Identities
 from s3dnerf.inference import BATCH, PhotoScene, TalkingHead, TalkingVideo
-from s3dnerf.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, is_silent, read_sound
+from s3dnerf.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, film_size, is_silent, read_sound
 from s3dnerf.service.faces import seen
 from s3dnerf.service.finishing import Finishing, marking_of
 from s3dnerf.service.fragments import FragmentWriter
@@ -178,7 +178,7 @@ class Renderer:
         if len(video) > self.settings.max_seconds * FPS + 1:
             raise InputError(f"the speech lasts {len(video) / FPS:.0f} s; expected at most {self.settings.max_seconds:g} s")
         self.running[task.id] = Running(task, video, self.folder)
-        size = video.width + video.width % 2, video.height + video.height % 2  # of the file, see `media.VideoWriter`
+        size = film_size(video.width, video.height)
         yield Staged(task.id, "rendering", len(video), size, tuple(video.statistics.remarks))
 
     def _video(self, speaker: Speaker, sound, options: Options, backdrop, files: dict[str, bytes], id: str) -> TalkingVideo:

@@ -145,7 +145,7 @@ class TalkingHeadSystem(ModelSystem):
             torch.nn.utils.clip_grad_norm_(part.parameters(), gradient_clip_val)
 
     def on_train_start(self) -> None:
-        """Refuses to train where the first rendering is all opaque or all empty: it would never recover."""
+        """TrainingError where the first rendering is all opaque or all empty: it would never recover."""
         model = self.model.eval()
         with torch.no_grad():
             clip = next(iter(self.trainer.train_dataloader)).to(self.device)
@@ -154,7 +154,8 @@ class TalkingHeadSystem(ModelSystem):
         share = float(opacity.mean())
         self.print(f"mean opacity at the start: {share:.2f}")
         if not 0.02 < share < 0.98:
-            raise RuntimeError(f"found a mean opacity of {share:.3f} at the start; expected 0.02 to 0.98: change the seed")
+            raise TrainingError(f"found a mean opacity of {share:.3f} at the start; expected 0.02 to 0.98, without "
+                                "which no head is learned: change seed_everything, or begin with trained weights (init_from)")
 
     def validation_step(self, clip: Clip, _index: int) -> None:
         self.check_size(clip)

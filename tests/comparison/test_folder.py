@@ -62,6 +62,20 @@ def test_an_evaluation_with_its_videos(tmp_path, write_report, two_runs):
     assert run.config["protocol.hash"] == "aaa" and run.config["protocol.settings.fps"] == 25 and list(run.videos) == ["b"]
 
 
+def test_videos_of_an_evaluation_are_found_from_its_report_on(tmp_path, write_report, monkeypatch):
+    """Whatever the working folder is: of a folder, of a single file; those beside the report count where there are no others."""
+    path = write_report(tmp_path / "reports" / "a.json", {"a": 20.0, "b": 22.0})
+    named, beside, content = tmp_path / "made" / "a.mp4", path.parent / "a.mp4", json.loads(path.read_text())
+    for video in (named, beside, path.parent / "b.mp4"):
+        video.parent.mkdir(exist_ok=True)
+        video.write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    for generated, found in (("../made", named), ("../made/a.mp4", named), (str(named.parent), named), ("../gone", beside), (None, beside)):
+        path.write_text(json.dumps(content | {"generated": generated}))
+        for report in (path, path.relative_to(tmp_path)):
+            assert {clip: video.resolve() for clip, video in read_evaluation(report).videos.items()} == {"a": found, "b": path.parent / "b.mp4"}
+
+
 def test_the_report_that_the_suite_writes(tmp_path):
     """Its own record, with a figure of all frames together, which has neither clips nor a test."""
     rows = [SimpleNamespace(clip=name, frames=30, figures={"psnr": value, "lpips": None}) for name, value in (("a", 20.0), ("b", 22.0))]

@@ -145,7 +145,7 @@ def test_levels_and_clipping_are_what_they_say():
     assert clipped_share(0.9 * tone) == 0 == clipped_share(np.eye(1, 100)[0])
 
 
-def test_conversions_of_sound_are_told_and_silence_stops(tmp_path):
+def test_conversions_of_sound_are_told_and_silence_is_a_remark_as_speak_has_it(tmp_path):
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
         file.setparams((2, 2, 44100, 44100, "NONE", ""))
         file.writeframes(np.random.RandomState(0).randint(-9000, 9000, 88200).astype("<i2").tobytes())
@@ -154,7 +154,7 @@ def test_conversions_of_sound_are_told_and_silence_stops(tmp_path):
     with wave.open(str(tmp_path / "b.wav"), "wb") as file:
         file.setparams((1, 2, 16000, 16000, "NONE", ""))
         file.writeframes(bytes(32000))
-    assert states(examine_sound(str(tmp_path / "b.wav")))["level"] is State.STOP
+    assert states(examine_sound(str(tmp_path / "b.wav"))) == {"speech": State.GOOD, "level": State.CAREFUL}
     assert states(examine_sound(PHOTO))["speech"] is State.STOP
 
 

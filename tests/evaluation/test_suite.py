@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from s3dnerf.cli import main
+from s3dnerf.comparison.folder import read_evaluation
 from s3dnerf.errors import InputError
 from s3dnerf.evaluation.figures import CLIP_FIGURES, FIGURES
 from s3dnerf.evaluation.footage import Footage
@@ -118,7 +119,7 @@ def test_what_is_missing_is_said_and_never_a_number(suite, rows, recording):
     table = report.table()
     assert "missing: lpips, lpips_face, lpips_mouth: no alexnet here" in table and report.protocol.hash in table
     content = json.loads(json.dumps(report.as_dict(), allow_nan=False))
-    assert set(content) == {"protocol", "networks", "clips", "means", "missing", "remarks"}
+    assert set(content) == {"protocol", "networks", "clips", "means", "missing", "remarks", "generated"}
     assert set(content["clips"][0]) == {"clip", "frames", *CLIP_FIGURES} and content["clips"][0]["lpips"] is None
 
 
@@ -215,15 +216,19 @@ def test_a_gpu_that_is_not_there_is_told_in_a_line(tmp_path, capsys):
 def test_the_command_writes_a_whole_report_and_prints_the_table(recording, tmp_path, capsys):
     frames = list(recording.frames())
     for name, order in (("made", [0] * 12), ("true", range(12))):
-        with VideoWriter(tmp_path / f"{name}.mp4", 128, 128, sound=recording.sound, crf=4) as video:
+        (tmp_path / name).mkdir()
+        with VideoWriter(tmp_path / name / "a.mp4", 128, 128, sound=recording.sound, crf=4) as video:
             for index in order:
                 video.write(frames[index])
-    words = ["evaluate", "--generated", str(tmp_path / "made.mp4"), "--truth", str(tmp_path / "true.mp4")]
-    assert main([*words, "--output", str(tmp_path / "report.json")]) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["clips"][0]["clip"] == "made" and report["clips"][0]["mouth_spread"] < 0.3
+    (tmp_path / "reports").mkdir()
+    output, words = tmp_path / "reports" / "r.json", ["evaluate", "--generated", str(tmp_path / "made"), "--truth", str(tmp_path / "true")]
+    assert main([*words, "--output", str(output)]) == 0
+    report = json.loads(output.read_text())
+    assert report["generated"] == "../made" and read_evaluation(output).videos == {"a": tmp_path / "made" / "a.mp4"}
+    assert report["clips"][0]["clip"] == "a" and report["clips"][0]["mouth_spread"] < 0.3
     assert report["networks"]["judge"]["file"] == "lip-judge" and report["clips"][0]["judge_c_truth"] is not None
     assert report["protocol"]["hash"] == Protocol().hash in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["made.mp4", "report.json", "true.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "reports", "true"]
+    assert [path.name for path in output.parent.iterdir()] == ["r.json"]
     assert main([*words, "--openface-truth", str(tmp_path)]) == 2 and "give both" in capsys.readouterr().err
     assert main([*words, "--syncnet", str(tmp_path / "no")]) == 2 and "no file for --syncnet" in capsys.readouterr().err

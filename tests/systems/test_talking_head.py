@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from s3dnerf.data.module import ClipDataModule
+from s3dnerf.errors import TrainingError
 from s3dnerf.losses import Objective, crop
 from s3dnerf.models.one_shot import S3DNeRF
 from s3dnerf.networks.lip_sync import crop_lips, shrink_of
@@ -35,6 +36,18 @@ def new_system(tiny_head, data, in_training):
         return in_training(TalkingHeadSystem(deepcopy(tiny_head), **({"window": 32} | options)), data)
 
     return make
+
+
+def test_a_head_that_is_empty_at_the_start_is_refused_in_a_line(new_system, data):
+    """And one that is somewhere is not."""
+    system = new_system()
+    system.trainer.train_dataloader = data.train_dataloader()
+    system.print = print
+    system.on_train_start()
+    torch.nn.init.constant_(system.model.radiance.out.bias, -1e3)
+    with pytest.raises(TrainingError, match="opacity of 0.000 .* change seed_everything, or begin with trained weights") as told:
+        system.on_train_start()
+    assert "\n" not in str(told.value)
 
 
 def stepped(system, clip):
