@@ -19,7 +19,6 @@ from s3dnerf.service.settings import Refusal
 from s3dnerf.service.state import Form, Service
 
 router = APIRouter(prefix="/v1/videos", responses=ERRORS, dependencies=KEY, tags=["videos"])
-FILES = ("photo", "speech", "pose_file", "drive_file", "background_file")
 LOOK, QUIET = 0.2, 10.0
 """seconds between two looks at a video, and after which an event stream says that it is still there"""
 
@@ -46,7 +45,7 @@ async def make(request: Request, response: Response):
     folder = service.book.folder / job_id
     try:
         folder.mkdir(mode=0o700)
-        form = await service.read(request, FILES, folder)
+        form = await service.read(request, VIDEO_FORM, folder)
         job = service.book.add(await _job(service, form, Job, job_id, folder, owner))
     except BaseException:
         await asyncio.to_thread(_remove, folder)

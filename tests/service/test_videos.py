@@ -170,6 +170,17 @@ def test_a_preview_follows_its_options(running):
     assert shown(frame="full").shape == (512, 512, 3)
 
 
+@pytest.mark.parametrize("path, fields", [("/v1/videos", {"consent": "I am the person shown.", "camra": "1,2"}),
+                                          ("/v1/preview", {"camra": "1,2"}), ("/v1/preview", {"seed": "1"}),
+                                          ("/v1/faces", {"camera": "1,2"})])
+def test_a_field_of_another_name_is_refused(running, photo, speech, path, fields):
+    sent = {"photo": ("x", photo)} | ({"speech": ("x", speech)} if path == "/v1/videos" else {})
+    refused = running.client.post(path, files=sent, data=fields)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (422, "invalid_option")
+    assert repr(list(fields)[-1]) in error["message"] and "photo" in error["message"]
+
+
 def test_stored_people_are_named_and_speak(running, speech):
     assert running.client.get("/v1/people").json() == {"people": [{"name": "eileen", "kind": "photo"}]}
     job = running.ended(running.make(None, speech, person="eileen", frame="face").json())
