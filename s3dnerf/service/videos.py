@@ -137,7 +137,7 @@ async def video(request: Request, id: str, stream: bool = False, download: bool 
     if job.state != "done":
         advice = "make another" if job.over else "wait until it is done"
         raise Refusal(409, "conflict", f"the video is {job.state}; {advice}")
-    name = "s3dnerf.mp4" if download else None
+    name = f"s3dnerf-{job.id[:6]}.mp4" if download else None  # several may lie in one folder
     return FileResponse(job.video, media_type="video/mp4", filename=name, headers={"cache-control": "private, no-store"})
 
 

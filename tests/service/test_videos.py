@@ -63,7 +63,7 @@ def test_parts_of_the_file_can_be_asked_for(done, running):
     part = running.client.get(done[0]["video_url"], headers={"Range": "bytes=10-29"})
     assert part.status_code == 206 and part.content == whole[10:30]
     named = running.client.get(done[0]["video_url"], params={"download": "1"})
-    assert "attachment" in named.headers["content-disposition"]
+    assert named.headers["content-disposition"] == f'attachment; filename="s3dnerf-{done[0]["id"][:6]}.mp4"'
 
 
 def test_events_tell_every_stage_and_end(running, photo, speech, hold):
