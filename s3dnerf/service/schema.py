@@ -108,7 +108,7 @@ SWITCH = {"type": "boolean", "default": False}
 
 def form(required: list[str], **fields) -> dict:
     """The part of an OpenAPI operation that describes a multipart form."""
-    schema = {"type": "object", "properties": fields, "required": required}
+    schema = {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
