@@ -17,8 +17,8 @@ from s3dnerf.service.messages import Declaration
 
 def marking_of(video: TalkingVideo, declaration: Declaration, certificate: Optional[str] = None,
                key: Optional[str] = None) -> Marking:
-    """What marks the frames and the file of a video of the service; certificate and key as in `Settings`. RuntimeError where they
-    cannot sign any more: that is no mistake of the client's."""
+    """What marks the frames and the file of a video of the service; certificate and key as in `Settings`. RuntimeError where
+    they cannot sign any more: that is no mistake of the client's."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
         return video.marking(Marks(declaration.label, declaration.consent, now, None, certificate, key))
