@@ -127,8 +127,8 @@ def doctor(photo: Optional[str] = None, speech: Optional[str] = None, video: Opt
 
 def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-256", people: Optional[str] = None,
           device: Optional[List[str]] = None, origin: Optional[List[str]] = None, folder: Optional[str] = None,
-          cache: Optional[str] = None, max_seconds: float = 120.0, queue: int = 16, keep_minutes: float = 60.0,
-          spare: bool = True, worker_memory: int = 4096, ray: bool = False) -> None:
+          cache: Optional[str] = None, certificate: Optional[str] = None, key: Optional[str] = None, max_seconds: float = 120.0,
+          queue: int = 16, keep_minutes: float = 60.0, spare: bool = True, worker_memory: int = 4096, ray: bool = False) -> None:
     """Serves a page and an HTTP API that make videos of a photo and a voice; see docs/service.md.
 
     Where the environment has S3DNERF_API_KEY, every request has to bring it.
@@ -142,6 +142,9 @@ def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-25
         origin: another site whose pages may use the API, such as https://example.org; may be given several times
         folder: where videos lie while they live; emptied at the start. By default a temporary one
         cache: folder in which encoded photos are kept, up to 256 MB; by default they are kept in memory for a while
+        certificate: as for speak: PEM chain that signs the C2PA manifest of every finished video, signer first; by default a
+            development certificate
+        key: PEM private key of --certificate
         max_seconds: longest speech
         queue: videos that may wait; what comes after is told to come again
         keep_minutes: after which a finished video is deleted
@@ -156,7 +159,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000, weights: str = "one-shot-25
     from s3dnerf.service.settings import Settings
 
     run(Settings(weights, tuple(device or ["auto"]), folder, people, cache, os.environ.pop("S3DNERF_API_KEY", None) or None,
-                 tuple(origin or ()), max_seconds=max_seconds, queue=queue, keep_seconds=60 * keep_minutes, spare=spare,
+                 certificate, key, tuple(origin or ()), max_seconds=max_seconds, queue=queue, keep_seconds=60 * keep_minutes, spare=spare,
                  worker_bytes=worker_memory << 20),
         host, port, ray)
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import os
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ def _library():
 def signer_of(certificate: Optional[PathLike] = None, key: Optional[PathLike] = None):
     """What signs: from a PEM chain, signer first, and its private key; None is the development certificate.
 
-    DependencyError without the extra; InputError for a certificate or key that cannot sign.
+    DependencyError without the extra; InputError for a certificate that C2PA does not allow, or a key that is none or not the
+    certificate's: whoever gives them learns it before a video is made.
     """
     c2pa = _library()
     if certificate is None or key is None:
@@ -58,10 +60,25 @@ def signer_of(certificate: Optional[PathLike] = None, key: Optional[PathLike] = 
     else:
         chain, private = check_file(certificate, "certificate").read_bytes(), check_file(key, "key").read_bytes()
     try:
-        return c2pa.Signer.from_info(c2pa.C2paSignerInfo(_algorithm(private, key), chain, private, None))
+        signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(_algorithm(private, key), chain, private, None))
+        if certificate is not None:
+            _try(c2pa, signer)
     except c2pa.C2paError as error:
         raise InputError(f"{certificate} cannot sign a C2PA manifest ({' '.join(str(error).split())}); expected a PEM chain, signer "
-                         "first (see docs/marking.md)") from None
+                         "first, and its key (see docs/marking.md)") from None
+    return signer
+
+
+def _try(c2pa, signer) -> None:
+    """Signs a picture of nothing, which tells what reading a certificate and a key does not: whether they belong together."""
+    from PIL import Image
+
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    picture.seek(0)
+    action = {"action": "c2pa.created", "digitalSourceType": SYNTHETIC}
+    statement = {"format": "image/png", "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [action]}}]}
+    c2pa.Builder(statement).sign(signer, "image/png", picture, io.BytesIO())
 
 
 def sign(path: Path, told: dict[str, str], signer) -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
+from s3dnerf.errors import S3DNeRFError
 from s3dnerf.inference import TalkingVideo
 from s3dnerf.marking.marking import MarkedWriter, Marking
 from s3dnerf.marking.marks import Marks
@@ -13,10 +15,15 @@ from s3dnerf.media import VideoWriter
 from s3dnerf.service.messages import Declaration
 
 
-def marking_of(video: TalkingVideo, declaration: Declaration) -> Marking:
-    """What marks the frames and the file of a video of the service."""
+def marking_of(video: TalkingVideo, declaration: Declaration, certificate: Optional[str] = None,
+               key: Optional[str] = None) -> Marking:
+    """What marks the frames and the file of a video of the service; certificate and key as in `Settings`. RuntimeError where
+    they cannot sign any more: that is no mistake of the client's."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return video.marking(Marks(declaration.label, declaration.consent, now))
+    try:
+        return video.marking(Marks(declaration.label, declaration.consent, now, None, certificate, key))
+    except S3DNeRFError as error:
+        raise RuntimeError(f"the video cannot be signed: {error}") from error
 
 
 class Finishing(MarkedWriter):

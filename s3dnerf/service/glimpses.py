@@ -42,7 +42,7 @@ async def look(request: Request):
 
 
 async def _look(service, request: Request) -> dict:
-    form = await service.read(request, ("photo",), service.faces.folder)
+    form = await service.read(request, FACE_FORM, service.faces.folder)
     photo = None
     try:
         keep = flag(form.fields, "keep")
@@ -79,7 +79,7 @@ async def preview(request: Request):
 
 async def _preview(service, request: Request, owner) -> Response:
     number = service.newest[owner] = service.newest.get(owner, 0) + 1
-    form = await service.read(request, ("photo", "background_file"), service.root / "scratch")
+    form = await service.read(request, PREVIEW_FORM, service.root / "scratch")
     inputs, backdrop = None, None
     try:
         chosen = options(form.fields, None if form.fields.get("person") else "face")

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from typing import Mapping, Optional
+from typing import Iterable, Mapping, Optional, Sequence
 
 from s3dnerf.controls import Controls
 from s3dnerf.errors import InputError
@@ -12,6 +12,13 @@ from s3dnerf.service.settings import Refusal
 CONSENT = 10, 500
 """characters"""
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
+
+
+def known(fields: Iterable[str], names: Sequence[str]) -> None:
+    """Refusal for a field whose name is none of these: a slip of the pen would make another video than was meant."""
+    unknown = sorted(set(fields) - set(names))
+    if unknown:
+        raise Refusal(422, "invalid_option", f"found {unknown[0][:40]!r}; expected only {', '.join(names)}")
 
 
 def options(fields: Mapping[str, object], frame: Optional[str] = None) -> Options:

@@ -17,6 +17,8 @@ from torch import Tensor
 from s3dnerf.errors import InputError, S3DNeRFError
 from s3dnerf.identities import Identities
 from s3dnerf.inference import BATCH, PhotoScene, TalkingHead, TalkingVideo
+from s3dnerf.marking.manifest import signer_of
+from s3dnerf.marking.marking import Marking
 from s3dnerf.media import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, film_size, is_silent, read_sound
 from s3dnerf.service.faces import seen
 from s3dnerf.service.finishing import Finishing, marking_of
@@ -39,9 +41,8 @@ REST_FRAME = 4
 class Running:
     """A video that is being made."""
 
-    def __init__(self, task: Render, video: TalkingVideo, folder: Path):
+    def __init__(self, task: Render, video: TalkingVideo, folder: Path, marking: Marking):
         self.task, self.video, self.done, self.begin, self.glanced = task, video, 0, time.monotonic(), 0.0
-        marking = marking_of(video, task.declaration)
         self.stream = FragmentWriter(video.width, video.height, marking)
         self.finishing = Finishing(video, folder / f"{task.id}.mp4", marking)
 
@@ -84,10 +85,16 @@ class Renderer:
         settings: of the service.
         folder: where files are made; they are taken away from there.
         device: auto, cpu or cuda.
+
+    Raises:
+        DependencyError: for a certificate without the extra `c2pa`.
+        InputError: for weights that cannot be loaded, and a certificate or key that cannot sign.
     """
 
     def __init__(self, settings: Settings, folder: Path, device: str = "auto"):
         self.settings, self.folder, self.device = settings, folder, device
+        if settings.certificate is not None:
+            signer_of(settings.certificate, settings.key)  # this may be another machine, with other files
         self.head = TalkingHead.load(settings.weights, device, settings.cache)
         self.identities = Identities(self.head, settings.identities, settings.face_seconds, most=settings.identity_bytes)
         self.people: OrderedDict[str, TalkingHead] = OrderedDict()
@@ -177,7 +184,8 @@ class Renderer:
         video = self._video(task.speaker, task.sound, task.options, task.backdrop, task.files, task.id)
         if len(video) > self.settings.max_seconds * FPS + 1:
             raise InputError(f"the speech lasts {len(video) / FPS:.0f} s; expected at most {self.settings.max_seconds:g} s")
-        self.running[task.id] = Running(task, video, self.folder)
+        marking = marking_of(video, task.declaration, self.settings.certificate, self.settings.key)
+        self.running[task.id] = Running(task, video, self.folder, marking)
         size = film_size(video.width, video.height)
         yield Staged(task.id, "rendering", len(video), size, tuple(video.statistics.remarks))
 

@@ -108,7 +108,7 @@ SWITCH = {"type": "boolean", "default": False}
 
 def form(required: list[str], **fields) -> dict:
     """The part of an OpenAPI operation that describes a multipart form."""
-    schema = {"type": "object", "properties": fields, "required": required}
+    schema = {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
@@ -118,6 +118,14 @@ VIDEO_FORM = form(["consent"], **SPEAKER, **VIEW, speech=BINARY, consent=TEXT | 
                   keep=SWITCH)
 FACE_FORM = form(["photo"], photo=BINARY, keep=SWITCH)
 PREVIEW_FORM = form([], **SPEAKER, **VIEW, mouth={"type": "string", "enum": ["rest", "open"]})
+
+
+def fields_of(form: dict) -> dict[str, bool]:
+    """The names of a form's fields, and whether each is a file."""
+    schema = form["requestBody"]["content"]["multipart/form-data"]["schema"]
+    return {name: field.get("format") == "binary" for name, field in schema["properties"].items()}
+
+
 ERRORS = {status: {"model": ErrorBody} for status in (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)}
 GALLERY = {"parameters": [{"name": "X-Gallery", "in": "header", "required": False, "description": "under which a client keeps what "
                            "it makes together, made up by it", "schema": TEXT | {"pattern": "^[A-Za-z0-9_-]{16,64}$"}}]}

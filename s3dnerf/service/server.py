@@ -12,7 +12,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 def serve(settings: Settings, host: str, port: int, ray: bool = False) -> None:
     """Serves until it is interrupted, with `ray` over its cluster. InputError for settings that cannot work, DependencyError
-    without the extra `serve`."""
+    without the extra `serve`, and for a certificate without the extra `c2pa`."""
     try:
         import uvicorn
 
@@ -20,9 +20,14 @@ def serve(settings: Settings, host: str, port: int, ray: bool = False) -> None:
         from s3dnerf.service.deployment import deploy
     except ImportError as error:
         raise DependencyError(f"the service needs {error.name}; run `pip install 's3dnerf[serve]'`") from None
+    from s3dnerf.marking.manifest import signer_of
+    from s3dnerf.marking.marks import Marks
     from s3dnerf.models.hub import find_weights
 
     find_weights(settings.weights)
+    marks = Marks(certificate=settings.certificate, key=settings.key)
+    if marks.certificate is not None:
+        signer_of(marks.certificate, marks.key)
     key = settings.api_key or ""
     if not (key.isascii() and key.isprintable() and key == key.strip()):
         raise InputError("S3DNERF_API_KEY has what no header can bring; expected ASCII letters, digits and signs, and no space at "

@@ -23,6 +23,10 @@ class Settings:
     """folder in which encoded photos are kept, too; None keeps them in memory alone"""
     api_key: Optional[str] = None
     """wanted from every request; None wants none"""
+    certificate: Optional[str] = None
+    """PEM chain that signs the manifest of every finished video, signer first; None is a development certificate"""
+    key: Optional[str] = None
+    """PEM private key of the certificate"""
     origins: tuple[str, ...] = ()
     """other sites whose pages may use the API"""
     hosts: tuple[str, ...] = ()

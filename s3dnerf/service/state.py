@@ -15,7 +15,9 @@ from typing import Optional
 from s3dnerf.service.crew import Crew
 from s3dnerf.service.jobs import Inputs, JobBook, new_id
 from s3dnerf.service.metrics import Metrics
+from s3dnerf.service.options import known
 from s3dnerf.service.people import Faces, People
+from s3dnerf.service.schema import fields_of
 from s3dnerf.service.settings import Refusal, Settings
 from s3dnerf.service.uploads import AT_ONCE, Decoded, Sandbox
 
@@ -101,19 +103,22 @@ class Service:
             self.turns = {name: turn for name, turn in self.turns.items() if turn.locked()}
         self.crew.fill()
 
-    async def read(self, request, names: tuple[str, ...], folder: Path) -> Form:
-        """The multipart form of a request; files are put into a folder. Refusal for what is no form, or too large.
+    async def read(self, request, described: dict, folder: Path) -> Form:
+        """The multipart form of a request; files are put into a folder. Refusal for what is no form, or too large, or has a field
+        that is not described.
 
         Args:
             request: of Starlette.
-            names: of the files that are taken.
+            described: the form, as in `schema`.
             folder: an existing one.
         """
         if not request.headers.get("content-type", "").startswith(FORMS):
             raise Refusal(400, "bad_request", "found no form; send the fields and files as multipart/form-data")
-        form = Form({}, {})
+        form, fields = Form({}, {}), fields_of(described)
+        names = [name for name, is_file in fields.items() if is_file]
         try:
             async with request.form(max_files=6, max_fields=30, max_part_size=16_384) as sent:
+                known(sent, list(fields))
                 for name, value in sent.multi_items():
                     if isinstance(value, str):
                         form.fields[name] = value

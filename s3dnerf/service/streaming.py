@@ -10,7 +10,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from s3dnerf.media import SAMPLE_RATE
 from s3dnerf.service.crew import speaker
 from s3dnerf.service.messages import Declaration, Failed, Listen, Spoken
-from s3dnerf.service.options import consent, options
+from s3dnerf.service.options import consent, known, options
 from s3dnerf.service.settings import Refusal
 from s3dnerf.service.videos import service_of
 
@@ -55,9 +55,7 @@ async def _wanted(socket: WebSocket, service):
     except (asyncio.TimeoutError, ValueError, KeyError):
         raise Refusal(400, "bad_request", "expected a JSON object with face or person, consent and options as the first "
                                           "message") from None
-    unknown = sorted(set(fields) - set(FIELDS))
-    if unknown:
-        raise Refusal(422, "invalid_option", f"found {unknown[0][:40]!r}; expected only {', '.join(FIELDS)}")
+    known(fields, FIELDS)
     named = [name for name in ("face", "person") if fields.get(name)]
     if len(named) != 1:
         raise Refusal(422, "missing", "expected exactly one of face and person")

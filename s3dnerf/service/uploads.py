@@ -109,7 +109,7 @@ class Sandbox:
         from s3dnerf.service.decoding import child
 
         seconds = self.settings.decode_seconds * (VIDEO_TIMES if kind == "video" else 1)
-        told = replace(self.settings, decode_seconds=seconds, api_key=None)
+        told = replace(self.settings, decode_seconds=seconds, api_key=None, certificate=None, key=None)
         ours, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(target=child, args=(theirs, kind, name, str(upload), str(target), told),
                                        daemon=True)

@@ -19,7 +19,6 @@ from s3dnerf.service.settings import Refusal
 from s3dnerf.service.state import Form, Service
 
 router = APIRouter(prefix="/v1/videos", responses=ERRORS, dependencies=KEY, tags=["videos"])
-FILES = ("photo", "speech", "pose_file", "drive_file", "background_file")
 LOOK, QUIET = 0.2, 10.0
 """seconds between two looks at a video, and after which an event stream says that it is still there"""
 
@@ -46,7 +45,7 @@ async def make(request: Request, response: Response):
     folder = service.book.folder / job_id
     try:
         folder.mkdir(mode=0o700)
-        form = await service.read(request, FILES, folder)
+        form = await service.read(request, VIDEO_FORM, folder)
         job = service.book.add(await _job(service, form, Job, job_id, folder, owner))
     except BaseException:
         await asyncio.to_thread(_remove, folder)
@@ -138,7 +137,7 @@ async def video(request: Request, id: str, stream: bool = False, download: bool 
     if job.state != "done":
         advice = "make another" if job.over else "wait until it is done"
         raise Refusal(409, "conflict", f"the video is {job.state}; {advice}")
-    name = "s3dnerf.mp4" if download else None
+    name = f"s3dnerf-{job.id[:6]}.mp4" if download else None  # several may lie in one folder
     return FileResponse(job.video, media_type="video/mp4", filename=name, headers={"cache-control": "private, no-store"})
 
 

@@ -199,8 +199,8 @@ def test_a_certificate_of_ones_own_signs(tmp_path, c2pa):
     other.write_bytes(manifest._new_chain()[1])
     for wrong in (dict(certificate=chain, key=other), dict(certificate=key, key=key), dict(certificate=chain, key=chain)):
         with pytest.raises(InputError) as error:
-            write(tmp_path / "b.mp4", Marks(**wrong))
-        assert "\n" not in str(error.value) and not (tmp_path / "b.mp4").exists()
+            Marking(Marks(**wrong), ORIGIN, 256, 256)  # before anything is rendered
+        assert "\n" not in str(error.value)
 
 
 # verify and the command line -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from s3dnerf.errors import InputError
 from s3dnerf.inference import TalkingHead
 from s3dnerf.media import video_info
 from s3dnerf.service.messages import (Advanced, Cancel, Declaration, Failed, Finished, Listen, Look, Options, Preview, Render, Seen,
@@ -124,6 +125,26 @@ def test_videos_hold_a_session_up_by_no_more_than_a_frame(renderer, pixels, babb
     list(renderer.take(Cancel("live")))
     done += [message.done for message in renderer.step() if isinstance(message, Advanced)]
     assert done == [1, 2, 3, 10]
+
+
+def test_videos_are_signed_with_the_certificate_of_the_service(bundle, pixels, babble, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("c2pa", reason="the extra c2pa is not installed")
+    from s3dnerf.marking import manifest
+
+    monkeypatch.setattr(manifest, "ORGANISATION", "a studio")
+    paths = tmp_path / "chain.pem", tmp_path / "key.pem"
+    for path, content in zip(paths, manifest._new_chain()):
+        path.write_bytes(content)
+    settings = Settings(bundle, certificate=str(paths[0]), key=str(paths[1]))
+    renderer = Renderer(settings, tmp_path)
+    run(renderer, task("a", pixels, babble(0.2)))
+    found = manifest.read_manifest(tmp_path / "a.mp4")
+    assert found.state == "Valid" and "a studio" in found.signer
+    paths[1].unlink()
+    failed = run(renderer, task("b", pixels, babble(0.2)))[-1]  # no fault of the client's, who learns no path
+    assert failed.code == "internal" and str(tmp_path) not in failed.message and "key.pem" in capfd.readouterr().err
+    with pytest.raises(InputError, match="no key"):
+        Renderer(settings, tmp_path)
 
 
 def test_a_cancelled_job_leaves_no_file(renderer, pixels, babble, tmp_path):

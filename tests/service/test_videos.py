@@ -63,7 +63,7 @@ def test_parts_of_the_file_can_be_asked_for(done, running):
     part = running.client.get(done[0]["video_url"], headers={"Range": "bytes=10-29"})
     assert part.status_code == 206 and part.content == whole[10:30]
     named = running.client.get(done[0]["video_url"], params={"download": "1"})
-    assert "attachment" in named.headers["content-disposition"]
+    assert named.headers["content-disposition"] == f'attachment; filename="s3dnerf-{done[0]["id"][:6]}.mp4"'
 
 
 def test_events_tell_every_stage_and_end(running, photo, speech, hold):
@@ -168,6 +168,17 @@ def test_a_preview_follows_its_options(running):
     for change in ({"camera": "15,0"}, {"eyes": "0"}, {"background": "#00ff00"}, {"mouth": "open", "mouth_gain": "3"}):
         assert np.abs(shown(frame="face", **change) - plain).max() > 20, change
     assert shown(frame="full").shape == (512, 512, 3)
+
+
+@pytest.mark.parametrize("path, fields", [("/v1/videos", {"consent": "I am the person shown.", "camra": "1,2"}),
+                                          ("/v1/preview", {"camra": "1,2"}), ("/v1/preview", {"seed": "1"}),
+                                          ("/v1/faces", {"camera": "1,2"})])
+def test_a_field_of_another_name_is_refused(running, photo, speech, path, fields):
+    sent = {"photo": ("x", photo)} | ({"speech": ("x", speech)} if path == "/v1/videos" else {})
+    refused = running.client.post(path, files=sent, data=fields)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (422, "invalid_option")
+    assert repr(list(fields)[-1]) in error["message"] and "photo" in error["message"]
 
 
 def test_stored_people_are_named_and_speak(running, speech):

@@ -150,7 +150,6 @@ function done() {
   show(video);
   show([$("picture"), $("empty")], false);
   $("download").href = `${job.video_url}?download=1`;
-  $("download").download = `s3dnerf-${job.id.slice(0, 6)}.mp4`;
   compare(false);
   show($("compare"), origin !== null);
   const rows = [["Size", `${job.width} × ${job.height}`], ["Frames", job.frames_total],

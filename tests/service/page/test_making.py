@@ -112,7 +112,7 @@ def test_a_video_is_made_played_compared_downloaded_and_deleted(page, running, v
     assert page.script("return getComputedStyle(document.getElementById('overlay')).clipPath").startswith("inset(0px 0")
     page.click("download")
     content = running.client.get(job["video_url"]).content
-    file = page.folder / "s3dnerf.mp4"
+    file = page.folder / f"s3dnerf-{job['id'][:6]}.mp4"
     running.until(lambda: file.exists() and file.stat().st_size >= len(content))  # the browser begins with an empty one
     assert file.read_bytes() == content and round(video_info(str(file)).seconds * FPS) == 25
     file.unlink()
