@@ -147,4 +147,5 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
 async def fail(request: Request, error: Exception) -> JSONResponse:
     """What a client sees of a mistake of ours; the log has the rest. It goes out past the gate, which adds headers else."""
     headers = {name.decode(): value.decode() for name, value in HEADERS.items()}
+    headers["connection"] = "close"  # uvicorn closes it after an error, and who was not told sends the next request into it
     return JSONResponse(Refusal(500, "internal", "something went wrong; the service's log tells what").body(), 500, headers)

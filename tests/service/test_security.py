@@ -56,6 +56,7 @@ def test_a_mistake_of_ours_tells_nothing_and_has_these_headers_too(running, monk
     answer = running.client.get("/v1/people")
     assert answer.status_code == 500 and answer.json()["error"]["code"] == "internal" and "division" not in answer.text
     assert answer.headers["x-content-type-options"] == "nosniff" and "default-src" in answer.headers["content-security-policy"]
+    assert answer.headers["connection"] == "close"
 
 
 def test_pages_of_other_sites_are_kept_out_unless_they_are_listed(running, photo, speech):
