@@ -24,6 +24,11 @@ def pytest_configure(config):
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
+def pytest_collection_modifyitems(items):
+    # an hour of speech takes minutes: begun last, all other processes would wait for it
+    items.sort(key=lambda item: item.path.name != "test_length.py")
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     random.seed(0)
