@@ -25,8 +25,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    # an hour of speech takes minutes: begun last, all other processes would wait for it
-    items.sort(key=lambda item: item.path.name != "test_length.py")
+    # an hour of speech and the commands of the README take minutes: begun last, all other processes would wait for them
+    items.sort(key=lambda item: item.path.name not in ("test_length.py", "test_readme.py"))
 
 
 @pytest.fixture(autouse=True)
