@@ -24,13 +24,17 @@ import numpy as np
 import websockets
 from service_load import started
 
+from s3dnerf.media import SAMPLES_PER_FRAME
+from s3dnerf.service.fragments import PRIMING
+from s3dnerf.service.live import TOGETHER
+
 ASSETS = files("s3dnerf") / "assets"
 PIECE = 1280
 """bytes of sound in a message: 40 ms"""
-TICKS, LATE = 512, 819
-"""units of the container's clock in a frame, and so many that all is later for the sound's encoder"""
-TOGETHER = 2
-"""new frames that one message may hold; of more, all but the last are the one before them again"""
+TICKS = 512
+"""units of the container's clock in a frame"""
+LATE = PRIMING / SAMPLES_PER_FRAME
+"""frames that all is later for the sound's encoder"""
 
 
 def boxes(content: bytes):
@@ -50,7 +54,7 @@ def frame_of(moof: bytes) -> list[int]:
         if kind == b"traf":
             parts = {name: moof[low:high][a:b] for name, a, b in boxes(moof[low:high])}
             if struct.unpack(">I", parts[b"tfhd"][4:8])[0] == 1:
-                return [max(0, round((int.from_bytes(parts[b"tfdt"][4:], "big") - LATE) / TICKS))]
+                return [max(0, round(int.from_bytes(parts[b"tfdt"][4:], "big") / TICKS - LATE))]
     return []
 
 
@@ -72,6 +76,7 @@ class Listener:
                 numbers += frame_of(self.moof)
             self.moof, end = (self.rest[low:high] if kind == b"moof" else b""), high
         self.rest = self.rest[end:]
+        # of more than are shown together, all but the last are the one before them again
         self.came.update((number, now) for number in (numbers if len(numbers) <= TOGETHER else numbers[-1:]))
 
 
